@@ -1,0 +1,67 @@
+#!/usr/bin/env node
+/** Builds the kernel and the bundles: build/kernel.wasm, dist/kage.js (one file), dist/index.js. */
+
+import { spawnSync } from 'node:child_process';
+import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const root = fileURLToPath(new URL('.', import.meta.url));
+const quiet = process.argv.includes('--quiet');
+const { version } = JSON.parse(readFileSync(`${root}package.json`, 'utf8'));
+
+function run(command, ...args) {
+  const { status } = spawnSync(process.execPath, [`${root}node_modules/${command}`, ...args], {
+    cwd: root,
+    stdio: 'inherit',
+  });
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+/** Options that every bundle shares, the tests' too. */
+export const bundleOptions = {
+  absWorkingDir: root,
+  bundle: true,
+  platform: 'node',
+  format: 'esm',
+  target: 'node20',
+  loader: { '.wasm': 'binary' },
+  // The library of yargs reads its locales from files, which a single bundle does not have.
+  alias: { y18n: `${root}src/cli/y18n.ts` },
+  define: { KAGE_VERSION: JSON.stringify(version) },
+  legalComments: 'none',
+  logLevel: 'warning',
+};
+
+const BANNER =
+  "import { createRequire as __createRequire } from 'node:module';" +
+  'const require = __createRequire(import.meta.url);';
+
+export function buildKernel() {
+  mkdirSync(`${root}build`, { recursive: true });
+  run('assemblyscript/bin/asc.js', 'assembly/index.ts', '--config', 'asconfig.json', '--target', 'release');
+}
+
+export async function buildBundles() {
+  await build({
+    ...bundleOptions,
+    entryPoints: ['src/cli/main.ts'],
+    outfile: 'dist/kage.js',
+    minifySyntax: true,
+    banner: { js: `#!/usr/bin/env node\n${BANNER}` },
+  });
+  chmodSync(`${root}dist/kage.js`, 0o755);
+  await build({
+    ...bundleOptions,
+    entryPoints: ['src/index.ts'],
+    outfile: 'dist/index.js',
+    banner: { js: BANNER },
+  });
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  buildKernel();
+  await buildBundles();
+  if (process.argv.includes('--types')) run('typescript/bin/tsc', '-p', 'tsconfig.types.json');
+  if (!quiet) console.log('built dist/kage.js, dist/index.js');
+}

@@ -1,0 +1,212 @@
+/**
+ * A state folder on disk. Files are 0600, folders 0700. A file's content is durable when `write`
+ * returns, its name when `sync` returns.
+ */
+
+import fs from 'node:fs';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { errnoOf, ioError, KageError } from '../base/errors.ts';
+import type { BlockDevice } from './device.ts';
+import { FileDevice } from './file.ts';
+import type { Folder } from './host.ts';
+
+/** Longest path a unix socket can have (`sun_path`), bytes. */
+const SOCKET_PATH_MAX = 100;
+
+export class FileFolder implements Folder {
+  readonly path: string;
+
+  constructor(folder: string) {
+    this.path = folder;
+  }
+
+  async create(): Promise<void> {
+    if (fs.existsSync(this.path)) return;
+    this.#try('making the folder', () => fs.mkdirSync(this.path, { recursive: true, mode: 0o700 }));
+    try {
+      syncFolder(path.dirname(this.path));
+    } catch (error) {
+      if (errnoOf(error) === '') throw error;
+    }
+  }
+
+  async list(): Promise<string[]> {
+    try {
+      return fs.readdirSync(this.path).sort();
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return [];
+      throw ioError('listing', this.path, error);
+    }
+  }
+
+  async read(name: string): Promise<Uint8Array | undefined> {
+    try {
+      return fs.readFileSync(this.#at(name));
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
+      throw ioError('reading', this.#at(name), error);
+    }
+  }
+
+  async write(name: string, bytes: Uint8Array): Promise<void> {
+    this.#try(
+      'writing',
+      () => {
+        const fd = fs.openSync(this.#at(name), 'w', 0o600);
+        try {
+          let done = 0;
+          while (done < bytes.byteLength) {
+            done += fs.writeSync(fd, bytes, done, bytes.byteLength - done, done);
+          }
+          fs.fsyncSync(fd);
+        } finally {
+          fs.closeSync(fd);
+        }
+      },
+      name,
+    );
+  }
+
+  async claim(name: string, bytes: Uint8Array): Promise<boolean> {
+    const own = `${name}.${process.pid}.${Math.floor(performance.now() * 1000)}`;
+    return this.#try(
+      'claiming',
+      () => {
+        fs.writeFileSync(this.#at(own), bytes, { mode: 0o600 });
+        try {
+          fs.linkSync(this.#at(own), this.#at(name));
+          return true;
+        } catch (error) {
+          if (errnoOf(error) === 'EEXIST') return false;
+          throw error;
+        } finally {
+          fs.unlinkSync(this.#at(own));
+        }
+      },
+      name,
+    );
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    this.#try('renaming', () => fs.renameSync(this.#at(from), this.#at(to)), from);
+  }
+
+  async remove(name: string): Promise<void> {
+    try {
+      fs.unlinkSync(this.#at(name));
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw ioError('removing', this.#at(name), error);
+    }
+  }
+
+  async removeSelf(): Promise<void> {
+    try {
+      fs.rmdirSync(this.path);
+    } catch {
+      // Not empty or gone: nothing depends on it.
+    }
+  }
+
+  async open(
+    name: string,
+    options: { create?: number; readOnly?: boolean },
+  ): Promise<BlockDevice> {
+    const file = this.#at(name);
+    const { create } = options;
+    if (create !== undefined) {
+      this.#try(
+        'making',
+        () => {
+          const fd = fs.openSync(file, 'w', 0o600);
+          try {
+            fs.ftruncateSync(fd, create);
+          } finally {
+            fs.closeSync(fd);
+          }
+        },
+        name,
+      );
+    }
+    return new FileDevice(file, { readOnly: options.readOnly ?? false });
+  }
+
+  async sync(): Promise<void> {
+    this.#try('syncing the folder', () => syncFolder(this.path));
+  }
+
+  folder(name: string): Folder {
+    return new FileFolder(path.join(this.path, name));
+  }
+
+  async beacon(name: string): Promise<() => Promise<void>> {
+    const at = this.#socketPath(name);
+    const server = net.createServer((socket) => socket.destroy());
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (error) =>
+        reject(
+          new KageError('failed', `${at}: cannot listen on the lock's socket: ${error.message}`, {
+            cause: error,
+          }),
+        ),
+      );
+      server.listen(at, resolve);
+    });
+    server.unref();
+    return async () => {
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+      fs.rmSync(at, { force: true });
+    };
+  }
+
+  alive(name: string): Promise<boolean> {
+    const at = this.#socketPath(name);
+    return new Promise((resolve, reject) => {
+      const socket = net.connect(at);
+      socket.once('connect', () => {
+        socket.destroy();
+        resolve(true);
+      });
+      socket.once('error', (error) => {
+        const errno = errnoOf(error);
+        if (errno === 'ECONNREFUSED' || errno === 'ENOENT') {
+          fs.rmSync(at, { force: true });
+          resolve(false);
+        } else if (errno === 'EAGAIN') {
+          resolve(true); // Its queue is full: it lives.
+        } else {
+          reject(ioError('asking for the lock holder', at, error));
+        }
+      });
+    });
+  }
+
+  #socketPath(name: string): string {
+    const at = this.#at(name);
+    if (Buffer.byteLength(at) <= SOCKET_PATH_MAX) return at;
+    return path.join(os.tmpdir(), `kage-${name}`);
+  }
+
+  #at(name: string): string {
+    return path.join(this.path, name);
+  }
+
+  #try<T>(what: string, action: () => T, name = ''): T {
+    try {
+      return action();
+    } catch (error) {
+      throw ioError(what, path.join(this.path, name), error);
+    }
+  }
+}
+
+/** Makes the names in a folder durable. */
+export function syncFolder(folder: string): void {
+  const fd = fs.openSync(folder, 'r');
+  try {
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}

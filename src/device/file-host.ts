@@ -1,0 +1,275 @@
+/** The real world: images on file systems and block devices, the system clock, node's file calls. */
+
+import { randomBytes } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import { errnoOf, ioError, KageError } from '../base/errors.ts';
+import type { BlockDevice } from './device.ts';
+import { FileDevice, probeSize } from './file.ts';
+import { FileFolder, syncFolder } from './file-folder.ts';
+import type { Folder, Host, ImageFacts, OpenOptions } from './host.ts';
+import { type Stamp, stampDelay } from './stamp.ts';
+
+/** File systems that note every write, mapped ones too, in the times of the file (statfs magic). */
+const RELIABLE: Readonly<Record<number, string>> = {
+  61267: 'ext2/3/4',
+  1481003842: 'xfs',
+  2435016766: 'btrfs',
+  801189825: 'zfs',
+  4076150800: 'f2fs',
+  3393526350: 'bcachefs',
+};
+const UNRELIABLE: Readonly<Record<number, string>> = {
+  16914836: 'tmpfs does not note writes through mapped memory',
+  2240043254: 'ramfs does not note writes through mapped memory',
+  1702057286: 'FUSE file systems need not note every write',
+  16914839: '9p does not note every write at once',
+  26985: 'NFS notes writes of other machines late',
+  4283649346: 'SMB notes writes of other machines late',
+  2035054128: 'the layer below an overlay cannot be seen',
+};
+
+export class FileHost implements Host {
+  readonly threads = true;
+  #boot: string | null | undefined;
+
+  now(): number {
+    return Date.now();
+  }
+
+  sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => setTimeout(resolve, ms));
+  }
+
+  randomId(): string {
+    return randomBytes(8).toString('hex');
+  }
+
+  boot(): string | null {
+    if (this.#boot === undefined) this.#boot = readText('/proc/sys/kernel/random/boot_id') ?? null;
+    return this.#boot;
+  }
+
+  async resolve(file: string): Promise<string> {
+    const absolute = path.resolve(file);
+    try {
+      return fs.realpathSync(absolute);
+    } catch {
+      try {
+        return path.join(fs.realpathSync(path.dirname(absolute)), path.basename(absolute));
+      } catch {
+        return absolute;
+      }
+    }
+  }
+
+  async inspect(file: string): Promise<ImageFacts | undefined> {
+    const resolved = await this.resolve(file);
+    const stat = statOf(resolved);
+    if (stat === undefined) return undefined;
+    const kind = stat.isFile()
+      ? 'file'
+      : stat.isBlockDevice()
+        ? 'block'
+        : stat.isDirectory()
+          ? 'directory'
+          : 'other';
+    const readable = may(resolved, fs.constants.R_OK);
+    const size = kind === 'block' && readable ? blockSize(resolved) : Number(stat.size);
+    return {
+      path: resolved,
+      kind,
+      size,
+      identity: kind === 'block' ? `block ${stat.rdev}` : `${stat.dev}:${stat.ino}`,
+      readable,
+      writable: may(resolved, fs.constants.W_OK),
+      allocated: kind === 'file' ? Number(stat.blocks) * 512 : size,
+    };
+  }
+
+  async stamp(file: string, settle: boolean): Promise<Stamp> {
+    let stamp = this.#stampNow(file);
+    const wait = settle ? stampDelay(stamp) : 0;
+    if (wait > 0) {
+      await this.sleep(wait);
+      const again = this.#stampNow(file);
+      // Somebody wrote while we waited: that stamp is young again, and the next open will see it.
+      if (again.ctime === stamp.ctime) stamp = again;
+    }
+    return stamp;
+  }
+
+  async openDevice(file: string, options: OpenOptions): Promise<BlockDevice> {
+    return new FileDevice(file, { ...options, direct: isSparse(file) });
+  }
+
+  async createImage(file: string, size: number): Promise<void> {
+    let fd: number;
+    try {
+      fd = fs.openSync(file, 'wx', 0o600);
+    } catch (error) {
+      if (errnoOf(error) === 'EEXIST') {
+        throw new KageError('image-exists', `${file}: a file is there already`, {
+          data: { path: file },
+        });
+      }
+      throw ioError('making the image', file, error);
+    }
+    try {
+      fs.ftruncateSync(fd, size);
+      fs.fsyncSync(fd);
+      syncFolder(path.dirname(file));
+    } catch (error) {
+      throw ioError('making the image', file, error);
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  async removeImage(file: string): Promise<void> {
+    try {
+      fs.unlinkSync(file);
+      syncFolder(path.dirname(file));
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw ioError('removing the image', file, error);
+    }
+  }
+
+  folder(folder: string): Folder {
+    return new FileFolder(folder);
+  }
+
+  /** Mapped pages move the times only when they are synced: sync, then stat (DESIGN section 9). */
+  #stampNow(file: string): Stamp {
+    try {
+      const fd = fs.openSync(file, 'r');
+      try {
+        fs.fsyncSync(fd);
+        return this.#stampOf(file, fs.fstatSync(fd, { bigint: true }), fd);
+      } finally {
+        fs.closeSync(fd);
+      }
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') {
+        throw new KageError('image-missing', `${file}: no such file`, { data: { path: file } });
+      }
+      throw ioError('reading the identity', file, error);
+    }
+  }
+
+  #stampOf(file: string, stat: fs.BigIntStats, fd: number): Stamp {
+    const common = {
+      birth: String(stat.birthtimeNs),
+      mtime: String(stat.mtimeNs),
+      ctime: String(stat.ctimeNs),
+      takenAt: this.now(),
+      boot: this.boot(),
+    };
+    if (!stat.isBlockDevice()) {
+      return {
+        ...common,
+        kind: 'file',
+        id: String(stat.ino),
+        size: Number(stat.size),
+        unreliable: unreliableAt(file),
+      };
+    }
+    const number = deviceNumber(stat.rdev);
+    const loop = readText(`/sys/dev/block/${number}/loop/backing_file`);
+    return {
+      ...common,
+      kind: 'block',
+      id: number,
+      size: probeSize(fd),
+      writes: writeCounters(number),
+      backing: loop === undefined ? undefined : this.#stampNow(loop),
+      unreliable: null,
+    };
+  }
+}
+
+/** True when the image has far fewer blocks than bytes: then direct reads pass its holes. */
+export function isSparse(file: string): boolean {
+  const stat = statOf(file);
+  if (!stat?.isFile()) return false;
+  return Number(stat.blocks) * 512 < Number(stat.size) / 2;
+}
+
+function statOf(file: string): fs.BigIntStats | undefined {
+  try {
+    return fs.statSync(file, { bigint: true });
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === 'ENOENT' || errno === 'ENOTDIR') return undefined;
+    if (errno === 'EACCES' || errno === 'EPERM') {
+      throw new KageError('image-unreadable', `${file}: no permission to reach it`, {
+        data: { path: file },
+        cause: error,
+      });
+    }
+    throw ioError('looking', file, error);
+  }
+}
+
+function may(file: string, mode: number): boolean {
+  try {
+    fs.accessSync(file, mode);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function blockSize(file: string): number {
+  const fd = fs.openSync(file, 'r');
+  try {
+    return probeSize(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function readText(file: string): string | undefined {
+  try {
+    return fs.readFileSync(file, 'utf8').trim();
+  } catch {
+    return undefined;
+  }
+}
+
+function unreliableAt(file: string): string | null {
+  let type: number;
+  try {
+    type = Number(fs.statfsSync(file).type);
+  } catch {
+    return 'the kind of file system under it cannot be read here';
+  }
+  if (RELIABLE[type] !== undefined) return null;
+  return UNRELIABLE[type] ?? `file system 0x${type.toString(16)} is not known to note every write`;
+}
+
+/** `major:minor` of a Linux device number. */
+function deviceNumber(rdev: bigint): string {
+  const major = ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & ~0xfffn);
+  const minor = (rdev & 0xffn) | ((rdev >> 12n) & ~0xffn);
+  return `${major}:${minor}`;
+}
+
+/**
+ * Completed writes, sectors written and discards of a block device. A partition is judged by its
+ * whole disk too, whose writes may land in it.
+ */
+function writeCounters(number: string): string | undefined {
+  const own = readText(`/sys/dev/block/${number}/stat`);
+  if (own === undefined) return undefined;
+  const isPartition = readText(`/sys/dev/block/${number}/partition`) !== undefined;
+  const whole = isPartition ? readText(`/sys/dev/block/${number}/../stat`) : undefined;
+  if (isPartition && whole === undefined) return undefined;
+  return [own, whole]
+    .filter((text) => text !== undefined)
+    .map((text) => {
+      const field = text.split(/\s+/);
+      return [field[4], field[6], field[11], field[13]].join(',');
+    })
+    .join(';');
+}

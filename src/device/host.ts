@@ -1,0 +1,83 @@
+/**
+ * The outside world as the engine sees it: images by path, folders for its own state, time and
+ * chance. `file-host.ts` is the real one; `memory-host.ts` is one that can lose power.
+ */
+
+import type { BlockDevice } from './device.ts';
+import type { Stamp } from './stamp.ts';
+
+export type ImageFacts = {
+  /** Canonical path, symlinks resolved. */
+  readonly path: string;
+  readonly kind: 'file' | 'block' | 'directory' | 'other';
+  /** Bytes. */
+  readonly size: number;
+  /** Same string for every name of one file (device and inode), for this boot only. */
+  readonly identity: string;
+  readonly readable: boolean;
+  readonly writable: boolean;
+  /** Bytes that have blocks on disk; far fewer than `size` in a sparse image. */
+  readonly allocated: number;
+};
+
+export type OpenOptions = {
+  readonly readOnly: boolean;
+};
+
+export interface Host {
+  /** Wall clock, ms since 1970. */
+  now(): number;
+  sleep(ms: number): Promise<void>;
+  /** A fresh identifier, 16 hex digits. */
+  randomId(): string;
+  /** Boot id, or null where it cannot be read. */
+  boot(): string | null;
+  /** Absolute form of a path, symlinks of the part that exists resolved. */
+  resolve(path: string): Promise<string>;
+  /** What is at a path; undefined when nothing is. */
+  inspect(path: string): Promise<ImageFacts | undefined>;
+  /** Waits until the stamp can exclude later writes when `settle` is set (`stampDelay`). */
+  stamp(path: string, settle: boolean): Promise<Stamp>;
+  openDevice(path: string, options: OpenOptions): Promise<BlockDevice>;
+  /** Makes a sparse image of `size` bytes, exclusively, and syncs its folder. */
+  createImage(path: string, size: number): Promise<void>;
+  /** Removes an image that `createImage` made and syncs its folder; nothing if it is not there. */
+  removeImage(path: string): Promise<void>;
+  folder(path: string): Folder;
+  /** True where a copy worker in a thread can open the same paths. */
+  readonly threads: boolean;
+}
+
+/** One folder of the engine's own state. Names are plain file names. */
+export interface Folder {
+  readonly path: string;
+  /** Makes the folder and its parents (mode 0700) and syncs them; nothing if it exists. */
+  create(): Promise<void>;
+  /** Names in it, sorted; empty when the folder does not exist. */
+  list(): Promise<string[]>;
+  /** Whole content, or undefined when there is no such file. */
+  read(name: string): Promise<Uint8Array | undefined>;
+  /** Writes a whole file anew and syncs it. */
+  write(name: string, bytes: Uint8Array): Promise<void>;
+  /**
+   * Makes a file with this content only if the name is free, both at once; false when it is taken.
+   * Not synced: what it is for does not outlive the machine.
+   */
+  claim(name: string, bytes: Uint8Array): Promise<boolean>;
+  /** Renames over whatever has the new name. Durable after `sync`. */
+  rename(from: string, to: string): Promise<void>;
+  /** Removes a file; nothing if it is not there. Durable after `sync`. */
+  remove(name: string): Promise<void>;
+  /** Removes the folder itself when it is empty. */
+  removeSelf(): Promise<void>;
+  /** Opens a file as a device; `create`: makes it anew with that many zero bytes. */
+  open(name: string, options: { create?: number; readOnly?: boolean }): Promise<BlockDevice>;
+  sync(): Promise<void>;
+  folder(name: string): Folder;
+  /**
+   * Declares this process alive under `name` until the returned function is called or the process
+   * ends, however it ends. `alive` asks for it: true when that process lives.
+   */
+  beacon(name: string): Promise<() => Promise<void>>;
+  alive(name: string): Promise<boolean>;
+}
