@@ -45,7 +45,7 @@ export function buildKernel() {
 export async function buildBundles() {
   await build({
     ...bundleOptions,
-    entryPoints: ['src/cli/main.ts'],
+    entryPoints: ['src/kage.ts'],
     outfile: 'dist/kage.js',
     minifySyntax: true,
     banner: { js: `#!/usr/bin/env node\n${BANNER}` },

@@ -1,21 +1,23 @@
 /**
  * Blocks: compare, copy, fill and zero-test windows of bytes, region by region.
  *
- * Both searches look at 128 bytes a turn and reduce them to one branch; they stop in the first turn
- * that finds something, since a region is settled by one byte. No load reaches outside the window:
- * the last, short vector is loaded so that it ends where the window ends.
+ * Both searches reduce one block a turn to one branch, and stop in the first turn that finds
+ * something, since a region is settled by one byte. No load reaches outside the window: the last,
+ * short vector is loaded so that it ends where the window ends.
  *
- * Overlap: `copy` and read-only windows may; source and target of `diffCopy` may not.
+ * Overlap: the windows of `copy`, and those that are only read, may overlap; source and target of
+ * `diffCopy` may not.
  */
-import { BLOCK } from './layout';
 import { writeBit } from './bitmap';
+import { BLOCK, ZERO_BLOCK } from './layout';
 
 /**
  * How many leading bytes of `a` and `b` are surely equal: `length` exactly when all are, else a
  * number at most 127 below the first difference.
+ *
+ * Walking two pages in step, 64 bytes each a turn, keeps more lines under way: 3 to 5 % faster when
+ * memory is the limit, 2 % slower on hot chunks. Hot chunks are what copies feed us, so: not done.
  */
-// @ts-ignore: decorator
-@inline
 function equalPrefix(a: usize, b: usize, length: usize): usize {
   let i: usize = 0;
   const blocksEnd = length & ~(BLOCK - 1);
@@ -63,17 +65,21 @@ function equalTail(a: usize, b: usize, start: usize, length: usize): usize {
 }
 
 /** Whether a byte of the window is not zero. */
-// @ts-ignore: decorator
-@inline
 function holdsData(address: usize, length: usize): bool {
   let p = address;
-  const blocksEnd = address + (length & ~(BLOCK - 1));
-  for (; p < blocksEnd; p += BLOCK) {
+  const blocksEnd = address + (length & ~(ZERO_BLOCK - 1));
+  for (; p < blocksEnd; p += ZERO_BLOCK) {
     const d0 = v128.or(v128.load(p), v128.load(p, 16));
     const d1 = v128.or(v128.load(p, 32), v128.load(p, 48));
     const d2 = v128.or(v128.load(p, 64), v128.load(p, 80));
     const d3 = v128.or(v128.load(p, 96), v128.load(p, 112));
-    if (v128.any_true(v128.or(v128.or(d0, d1), v128.or(d2, d3)))) return true;
+    const d4 = v128.or(v128.load(p, 128), v128.load(p, 144));
+    const d5 = v128.or(v128.load(p, 160), v128.load(p, 176));
+    const d6 = v128.or(v128.load(p, 192), v128.load(p, 208));
+    const d7 = v128.or(v128.load(p, 224), v128.load(p, 240));
+    const low = v128.or(v128.or(d0, d1), v128.or(d2, d3));
+    const high = v128.or(v128.or(d4, d5), v128.or(d6, d7));
+    if (v128.any_true(v128.or(low, high))) return true;
   }
   return tailHoldsData(p, address, address + length);
 }
@@ -99,7 +105,7 @@ export function diff(
   regionSize: usize,
   bitmap: usize,
   firstBit: f64,
-): u32 {
+): f64 {
   let bit = <i64>firstBit;
   let count: u32 = 0;
   for (let offset: usize = 0; offset < length; bit++) {
@@ -109,7 +115,7 @@ export function diff(
     count += u32(differs);
     offset += size;
   }
-  return count;
+  return <f64>count;
 }
 
 /** Copies from the first difference on: what lies before it is equal already. */
@@ -120,7 +126,7 @@ export function diffCopy(
   regionSize: usize,
   bitmap: usize,
   firstBit: f64,
-): u32 {
+): f64 {
   let bit = <i64>firstBit;
   let count: u32 = 0;
   for (let offset: usize = 0; offset < length; bit++) {
@@ -134,7 +140,7 @@ export function diffCopy(
     count += u32(differs);
     offset += size;
   }
-  return count;
+  return <f64>count;
 }
 
 export function nonZero(
@@ -143,7 +149,7 @@ export function nonZero(
   regionSize: usize,
   bitmap: usize,
   firstBit: f64,
-): u32 {
+): f64 {
   let bit = <i64>firstBit;
   let count: u32 = 0;
   for (let offset: usize = 0; offset < length; bit++) {
@@ -153,7 +159,7 @@ export function nonZero(
     count += u32(data);
     offset += size;
   }
-  return count;
+  return <f64>count;
 }
 
 /** As `memmove`: the windows may overlap. */

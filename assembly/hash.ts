@@ -13,14 +13,10 @@ const PRIME4: u64 = 0x85ebca77c2b2ae63;
 const PRIME5: u64 = 0x27d4eb2f165667c5;
 const STRIPE: usize = 32;
 
-// @ts-ignore: decorator
-@inline
 function round(lane: u64, input: u64): u64 {
   return rotl<u64>(lane + input * PRIME2, 31) * PRIME1;
 }
 
-// @ts-ignore: decorator
-@inline
 function merge(hash: u64, lane: u64): u64 {
   return (hash ^ round(0, lane)) * PRIME1 + PRIME4;
 }
@@ -54,7 +50,8 @@ function stripes(state: usize, from: usize, end: usize): void {
 export function hashUpdate(state: usize, address: usize, length: usize): void {
   store<u64>(state, load<u64>(state, HASH_TOTAL) + <u64>length, HASH_TOTAL);
   const buffer = state + HASH_BUFFER;
-  let fill = <usize>load<u32>(state, HASH_FILL);
+  // The mask costs nothing and keeps a state nobody has reset inside its own window.
+  let fill = <usize>load<u32>(state, HASH_FILL) & (STRIPE - 1);
   let p = address;
   let left = length;
   if (fill > 0) {
@@ -90,7 +87,7 @@ export function hashDigest(state: usize): u64 {
   }
   hash += total;
   let p = state + HASH_BUFFER;
-  const end = p + <usize>load<u32>(state, HASH_FILL);
+  const end = p + (<usize>load<u32>(state, HASH_FILL) & (STRIPE - 1));
   for (; p + 8 <= end; p += 8) {
     hash = rotl<u64>(hash ^ round(0, load<u64>(p)), 27) * PRIME1 + PRIME4;
   }

@@ -1,6 +1,5 @@
 /** What the kernel exports. Nothing but numbers crosses this line. */
-export { arenaStart } from './layout';
-export { copy, diff, diffCopy, fill, nonZero } from './block';
+
 export {
   and,
   andNot,
@@ -12,4 +11,6 @@ export {
   setRange,
   xor,
 } from './bitmap';
+export { copy, diff, diffCopy, fill, nonZero } from './block';
 export { hashDigest, hashReset, hashUpdate } from './hash';
+export { arenaStart } from './layout';

@@ -2,6 +2,7 @@
 
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { errnoOf, ioError, KageError } from '../base/errors.ts';
 import type { BlockDevice } from './device.ts';
@@ -43,6 +44,14 @@ export class FileHost implements Host {
 
   randomId(): string {
     return randomBytes(8).toString('hex');
+  }
+
+  self(): { pid: number; machine: string | null } {
+    try {
+      return { pid: process.pid, machine: os.hostname() };
+    } catch {
+      return { pid: process.pid, machine: null };
+    }
   }
 
   boot(): string | null {

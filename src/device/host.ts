@@ -30,6 +30,8 @@ export interface Host {
   sleep(ms: number): Promise<void>;
   /** A fresh identifier, 16 hex digits. */
   randomId(): string;
+  /** This process, as others see it; the machine's name or null where it may not be read. */
+  self(): { pid: number; machine: string | null };
   /** Boot id, or null where it cannot be read. */
   boot(): string | null;
   /** Absolute form of a path, symlinks of the part that exists resolved. */

@@ -27,11 +27,31 @@ export interface Kernel {
    * bit a region from `firstBit` of `bitmap` (1 = differs, 0 = equal). Returns how many differ.
    * `regionSize` in bytes, at least 1.
    */
-  diff(a: number, b: number, length: number, regionSize: number, bitmap: number, firstBit: number): number;
+  diff(
+    a: number,
+    b: number,
+    length: number,
+    regionSize: number,
+    bitmap: number,
+    firstBit: number,
+  ): number;
   /** Like `diff(source, target, …)`, and copies each region that differs from source to target. The two must not overlap. */
-  diffCopy(source: number, target: number, length: number, regionSize: number, bitmap: number, firstBit: number): number;
+  diffCopy(
+    source: number,
+    target: number,
+    length: number,
+    regionSize: number,
+    bitmap: number,
+    firstBit: number,
+  ): number;
   /** Writes one bit a region: 1 = holds a byte that is not zero. Returns how many do. */
-  nonZero(address: number, length: number, regionSize: number, bitmap: number, firstBit: number): number;
+  nonZero(
+    address: number,
+    length: number,
+    regionSize: number,
+    bitmap: number,
+    firstBit: number,
+  ): number;
   /** Copies `length` bytes; the windows may overlap (as `memmove`). */
   copy(target: number, source: number, length: number): void;
   /** Fills `length` bytes with `value` (0 to 255). */

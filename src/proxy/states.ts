@@ -228,6 +228,10 @@ export const RULES = {
   'cancel-keeps': 'cancel keeps what was pending as changed',
   'spread-restore': 'siblings take the regions a restore brings to the master',
   'restore-waits': 'a restore waits for a snapshot copy that a sibling takes from the master',
+  'copier-source': 'nothing is copied from an INVALID side',
+  'copier-waits': 'a copier leaves a region alone that its source durably takes from elsewhere',
+  'switch-holds-log': 'no extent leaves the log between a switch in memory and its commit',
+  'switch-holds-target': 'nothing is written to the side that a verb gives up before its commit',
   'recover-hot': 'after a crash a hot region is copied again or marked changed',
   'recover-direction': 'a hot region that is not pending is made equal from the master',
 } as const;
@@ -313,3 +317,24 @@ export const EVICT_STEPS = {
 } as const;
 /** What every verb does around its row. */
 export const VERB_STEPS = ['settle', 'sync-source', 'sync-target', 'commit'] as const;
+
+/** Which rule each of these steps stands for. */
+export const COPY_RULES = {
+  'sync-source': 'sync-source',
+  'sync-target': 'sync-target',
+} as const;
+export const FLUSH_RULES = {
+  'sync-mirror': 'flush-mirror',
+  'sync-source': 'sync-source',
+  clear: 'flush-clears',
+} as const;
+export const EVICT_RULES = {
+  'sync-source': 'evict-syncs',
+  'sync-target': 'evict-syncs',
+  'mark-durable': 'evict-marks',
+} as const;
+export const VERB_RULES = {
+  settle: 'verb-settles',
+  'sync-source': 'verb-syncs-source',
+  'sync-target': 'verb-syncs-target',
+} as const;

@@ -13,6 +13,8 @@ const NONE_OFF: Off = new Set();
 
 /** The flags of one pair that guards look at. */
 export type PairView = {
+  /** `false`: two volumes that are no pair (yet); then only their validity means something. */
+  readonly related?: boolean;
   readonly joined: boolean;
   readonly direction: Direction;
   readonly pendingEmpty: boolean;
@@ -33,7 +35,10 @@ export function targetOf(direction: Direction): Side {
   return direction === 'toProxy' ? 'proxy' : 'master';
 }
 
-/** Null when the table allows `verb` on a pair (undefined: unrelated) with these siblings. */
+/**
+ * Null when the table allows `verb` on a pair with these siblings. Two volumes that are no pair: a
+ * view with `related: false`, or undefined when it is known that both are valid.
+ */
 export function refusal(
   verb: Verb,
   pair: PairView | undefined,
@@ -44,15 +49,19 @@ export function refusal(
   const row = VERBS[verb];
   return (
     relationRefusal(row, pair) ??
-    (pair ? unfinishedRefusal(row, pair, options) : null) ??
+    (pair && isRelated(pair) ? unfinishedRefusal(row, pair, options) : null) ??
     (pair ? validityRefusal(verb, row, pair) : null) ??
     siblingRefusal(verb, row, options, siblings, off)
   );
 }
 
+function isRelated(pair: PairView | undefined): pair is PairView {
+  return pair !== undefined && pair.related !== false;
+}
+
 function relationRefusal(row: VerbRow, pair: PairView | undefined): Refusal | null {
-  const is = pair === undefined ? 'unrelated' : pair.joined ? 'joined' : 'parted';
-  if (row.from === is || (row.from === 'related' && pair !== undefined)) return null;
+  const is = !isRelated(pair) ? 'unrelated' : pair.joined ? 'joined' : 'parted';
+  if (row.from === is || (row.from === 'related' && isRelated(pair))) return null;
   const key = `is-${is}`;
   if (is === 'unrelated') return { key, reason: 'it is not the proxy of any volume' };
   if (row.from === 'unrelated') return { key, reason: `it is a proxy already (${is})` };
@@ -137,6 +146,15 @@ export function writeSteps(situation: WriteSituation, off: Off = NONE_OFF): read
   });
 }
 
+/** The steps of a list in `states.ts`, without those whose rule is left out. */
+export function keptSteps<Step extends string>(
+  steps: readonly Step[],
+  rules: Readonly<Record<string, Rule>>,
+  off: Off = NONE_OFF,
+): readonly Step[] {
+  return steps.filter((step) => !off.has(rules[step]));
+}
+
 /** True when `steps` keep the order of the table; used by the engine to merge pairs. */
 export function stepIndex(step: WriteStep): number {
   return WRITE_ORDER.indexOf(step);
@@ -145,6 +163,55 @@ export function stepIndex(step: WriteStep): number {
 /** Where a read of a volume's region comes from, given the pair in which it is the target. */
 export function readFrom(side: Side, direction: Direction, pending: boolean): Side {
   return pending && targetOf(direction) === side ? sourceOf(direction) : side;
+}
+
+export type CopierSituation = {
+  readonly direction: Direction;
+  readonly sourceValid: boolean;
+  /** The source is itself a target of another pair, and there the region is durably pending. */
+  readonly sourcePending: boolean;
+  /** The verb of this pair that has switched in memory and is not committed. */
+  readonly switching: Verb | null;
+};
+
+/** True when the copier must leave a region for later. */
+export function copierWaits(situation: CopierSituation, off: Off = NONE_OFF): boolean {
+  const { direction, sourceValid, sourcePending, switching } = situation;
+  if (!sourceValid && !off.has('copier-source')) return true;
+  if (sourcePending && !off.has('copier-waits')) return true;
+  return (
+    switching !== null &&
+    VERBS[switching].target === targetOf(direction) &&
+    !off.has('switch-holds-target')
+  );
+}
+
+/** True when a write by these steps must wait for the commit of `verb`, switched in memory. */
+export function writeWaits(
+  verb: Verb,
+  written: Side,
+  steps: readonly WriteStep[],
+  off: Off = NONE_OFF,
+): boolean {
+  const { target, joined } = VERBS[verb];
+  if (target === null || off.has('switch-holds-target')) return false;
+  // Writes of a pair that will be joined go to both sides, or leave an unfinished snapshot behind.
+  return target === written || joined === true || steps.includes('preserve');
+}
+
+/** True when no extent may leave the log; `switching`: any pair of the class is. */
+export function evictionWaits(switching: boolean, off: Off = NONE_OFF): boolean {
+  return switching && !off.has('switch-holds-log');
+}
+
+/** What a sibling makes of the regions that a restore brings to the master. */
+export function spreadsTo(sibling: { readonly joined: boolean }): {
+  readonly map: 'pending' | 'changed';
+  readonly direction: Direction | 'keep';
+} {
+  return sibling.joined
+    ? { map: 'pending', direction: 'toProxy' }
+    : { map: 'changed', direction: 'keep' };
 }
 
 /** What recovery does with a hot region of a pair. */

@@ -1,0 +1,124 @@
+/**
+ * One bit a region, in the kernel's linear memory. Remembers which pages of its file (`map-file.ts`)
+ * were touched since they were last saved. Not persistent by itself.
+ */
+
+import { assert } from '../base/assert.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+
+/** A run of regions: index of the first, count. */
+export type Run = { readonly first: number; readonly count: number };
+
+/** Bits in one page of the file: 4096 bytes less 32 of header. */
+export const PAGE_BITS = (4096 - 32) * 8;
+
+export class RegionMap {
+  readonly kernel: Kernel;
+  /** Number of regions. */
+  readonly regions: number;
+  /** Address and length (whole 8-byte words) of the bits in the kernel's memory. */
+  readonly address: number;
+  readonly byteLength: number;
+  #touched = new Set<number>();
+  #released = false;
+
+  constructor(kernel: Kernel, regions: number) {
+    assert(Number.isSafeInteger(regions) && regions > 0, 'a map has at least one region');
+    this.kernel = kernel;
+    this.regions = regions;
+    this.byteLength = Math.ceil(regions / 64) * 8;
+    this.address = kernel.allocate(this.byteLength);
+  }
+
+  release(): void {
+    if (this.#released) return;
+    this.#released = true;
+    this.kernel.release(this.address);
+  }
+
+  has(region: number): boolean {
+    return this.kernel.count(this.address, region, 1) === 1;
+  }
+
+  set(first: number, count = 1): void {
+    this.#check(first, count);
+    this.kernel.setRange(this.address, first, count);
+    this.#touch(first, count);
+  }
+
+  clear(first: number, count = 1): void {
+    this.#check(first, count);
+    this.kernel.clearRange(this.address, first, count);
+    this.#touch(first, count);
+  }
+
+  setAll(): void {
+    this.set(0, this.regions);
+  }
+
+  clearAll(): void {
+    this.clear(0, this.regions);
+  }
+
+  /** this := this ∪ other, of the same size. */
+  or(other: RegionMap): void {
+    assert(other.regions === this.regions && other.kernel === this.kernel, 'maps do not line up');
+    this.kernel.or(this.address, other.address, this.byteLength);
+    this.#touch(0, this.regions);
+  }
+
+  count(first = 0, count = this.regions - first): number {
+    return this.kernel.count(this.address, first, count);
+  }
+
+  isEmpty(): boolean {
+    return this.nextSet(0) === this.regions;
+  }
+
+  /** First region at or after `from` whose bit is set, or `regions`. */
+  nextSet(from: number): number {
+    return this.kernel.nextSet(this.address, from, this.regions);
+  }
+
+  /** First region at or after `from` whose bit is clear, or `regions`. */
+  nextClear(from: number): number {
+    return this.kernel.nextClear(this.address, from, this.regions);
+  }
+
+  /** Runs of set bits in order. The map may change meanwhile: bits behind the reader are not seen. */
+  *runs(): Generator<Run> {
+    let first = this.nextSet(0);
+    while (first < this.regions) {
+      const end = this.nextClear(first);
+      yield { first, count: end - first };
+      first = this.nextSet(end);
+    }
+  }
+
+  /** Pages touched since the last call, in order. */
+  takeTouched(): number[] {
+    const pages = [...this.#touched].sort((a, b) => a - b);
+    this.#touched.clear();
+    return pages;
+  }
+
+  /** Marks pages as not saved after all. */
+  giveBackTouched(pages: readonly number[]): void {
+    for (const page of pages) this.#touched.add(page);
+  }
+
+  get hasTouched(): boolean {
+    return this.#touched.size > 0;
+  }
+
+  #touch(first: number, count: number): void {
+    if (count === 0) return;
+    const last = Math.floor((first + count - 1) / PAGE_BITS);
+    for (let page = Math.floor(first / PAGE_BITS); page <= last; page++) this.#touched.add(page);
+  }
+
+  #check(first: number, count: number): void {
+    assert(!this.#released, 'map used after release');
+    assert(first >= 0 && count >= 0 && first + count <= this.regions, 'region outside the map');
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * The options that several verbs share, and their values checked: sizes, rates, pauses. Every
+ * wrong value is a `usage` error that names the option.
+ */
+
+import { KageError } from '../base/errors.ts';
+import { DELAY_MS_MAX, REGION_SIZE_MAX, REGION_SIZE_MIN } from '../base/limits.ts';
+import { formatSize, parseSize } from '../base/units.ts';
+
+export type OptionRow = {
+  readonly describe: string;
+  readonly alias?: string;
+  /** Name of the value in help; without it the option is a switch. */
+  readonly value?: string;
+  /** What completes the value. */
+  readonly completes?: 'class' | 'folder';
+};
+
+export type OptionRows = Readonly<Record<string, OptionRow>>;
+
+/** Parsed options and arguments of one call: names as typed, without dashes in front. */
+export type Args = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
+
+export const EVERYWHERE: OptionRows = {
+  class: {
+    alias: 'c',
+    value: 'CLASS',
+    completes: 'class',
+    describe: 'Disk class (default: default)',
+  },
+  json: { describe: 'Print exactly one JSON object, errors too' },
+  'dry-run': { describe: 'Say what would be done, change nothing' },
+  quiet: { alias: 'q', describe: 'Print errors only, and what was asked for' },
+  verbose: { alias: 'v', describe: 'Print more: notes, and where an internal error happened' },
+  home: { value: 'DIR', completes: 'folder', describe: 'Folder of the state (or KAGE_HOME)' },
+};
+
+export const COPYING: OptionRows = {
+  rate: { value: 'SIZE', describe: 'Look at no more than this per second: 50M' },
+  delay: { value: 'MS', describe: `Pause between transfers, 0 to ${DELAY_MS_MAX} ms` },
+  compare: { describe: 'Read both sides and write what differs, even if the map is trusted' },
+  'differential-only': { describe: 'Refuse any copy that is not differential (exit 14)' },
+};
+
+export const REGION: OptionRows = {
+  region: { value: 'SIZE', describe: 'Tracking unit, a power of two from 4K to 4M (default 64K)' },
+};
+
+/** Refused with a reason instead of "unknown": they need a server. */
+export const NEEDS_SERVER = ['no-wait', 'live', 'freeze', 'thaw'] as const;
+
+/** Text of a given option; undefined when absent. */
+export function textOf(args: Args, name: string): string | undefined {
+  const value = args[name];
+  return typeof value === 'string' ? value : undefined;
+}
+
+export function isSet(args: Args, name: string): boolean {
+  return args[name] === true;
+}
+
+/** The words of an argument that may be given several times. */
+export function listOf(args: Args, name: string): readonly string[] {
+  const value = args[name];
+  if (value === undefined || typeof value === 'boolean') return [];
+  return typeof value === 'string' ? [value] : value;
+}
+
+/** Bytes of a size option, at least `min`. */
+export function sizeOf(args: Args, name: string, min = 1): number | undefined {
+  const text = textOf(args, name);
+  if (text === undefined) return undefined;
+  const bytes = parseSize(text);
+  if (bytes === undefined) {
+    throw new KageError('usage', `--${name} ${text}: not a size`, {
+      hint: 'a size is a number with K, M, G or T behind it: 64K, 1.5G; or bytes',
+    });
+  }
+  if (bytes < min) throw new KageError('usage', `--${name} ${text}: must be at least ${min}`);
+  return bytes;
+}
+
+export function regionSizeOf(args: Args): number | undefined {
+  const bytes = sizeOf(args, 'region');
+  if (bytes === undefined) return undefined;
+  const isPowerOfTwo = Number.isInteger(Math.log2(bytes));
+  if (isPowerOfTwo && bytes >= REGION_SIZE_MIN && bytes <= REGION_SIZE_MAX) return bytes;
+  const range = `${formatSize(REGION_SIZE_MIN)} to ${formatSize(REGION_SIZE_MAX)}`;
+  throw new KageError(
+    'usage',
+    `--region ${textOf(args, 'region')}: must be a power of two, ${range}`,
+  );
+}
+
+/** `50M` or `50M/s`, bytes per second. */
+function rateOf(args: Args): number | undefined {
+  const text = textOf(args, 'rate');
+  return text === undefined ? undefined : sizeOf({ rate: text.replace(/\/s$/, '') }, 'rate');
+}
+
+/** Pause in ms from `text`, as `name` of an option or key. */
+export function parseDelay(name: string, text: string): number {
+  const delayMs = /^\d{1,4}$/.test(text) ? Number(text) : Number.NaN;
+  if (delayMs <= DELAY_MS_MAX) return delayMs;
+  throw new KageError('usage', `${name} ${text}: must be 0 to ${DELAY_MS_MAX} ms`);
+}
+
+export type CopyChoices = {
+  readonly rateBytesPerSec?: number;
+  readonly delayMs?: number;
+  readonly compare?: boolean;
+  readonly differentialOnly?: boolean;
+};
+
+/** The options of `COPYING`; only what was given. */
+export function copyChoices(args: Args): CopyChoices {
+  const rateBytesPerSec = rateOf(args);
+  const delay = textOf(args, 'delay');
+  const compare = isSet(args, 'compare');
+  const differentialOnly = isSet(args, 'differential-only');
+  if (compare && differentialOnly) {
+    throw new KageError('usage', '--compare and --differential-only contradict each other');
+  }
+  return {
+    ...(rateBytesPerSec === undefined ? {} : { rateBytesPerSec }),
+    ...(delay === undefined ? {} : { delayMs: parseDelay('--delay', delay) }),
+    ...(compare ? { compare } : {}),
+    ...(differentialOnly ? { differentialOnly } : {}),
+  };
+}

@@ -1,0 +1,119 @@
+/** Reports of the engine as sentences for people: what will be done, what was done, and why. */
+
+import { formatSeconds, formatSize, plural } from '../base/units.ts';
+import type { ClassInfo, CopyReport, PairReport, VerifyReport } from '../engine/api.ts';
+
+/** Bytes of the regions that a copy looks at, if the class knows the pair. */
+export function lookedAt(copy: CopyReport, pair: PairReport, info: ClassInfo): number | undefined {
+  const known = info.pairs.find((p) => p.master === pair.master && p.proxy === pair.proxy);
+  const volume = info.volumes.find((v) => v.name === pair.master);
+  if (!known || !volume) return undefined;
+  return Math.min(copy.regions * known.regionSize, volume.size);
+}
+
+/** The side that a planned copy writes to, and what will happen to it, both for people. */
+export function announcement(
+  pair: PairReport,
+  info: ClassInfo,
+): { readonly target: string; readonly text: string } {
+  const copy = pair.copy;
+  const [target, source] =
+    copy?.direction === 'toMaster' ? [pair.master, pair.proxy] : [pair.proxy, pair.master];
+  const path = info.volumes.find((v) => v.name === target)?.path;
+  const subject = path === undefined ? target : `${target} (${path})`;
+  if (!copy || copy.regions === 0) {
+    const why = copy ? ` (${copy.method}: ${copy.reason})` : '';
+    return { target, text: `nothing of ${subject} will be overwritten${why}` };
+  }
+  const plan = planned(copy, pair, info);
+  return { target, text: `${subject} will be overwritten from ${source}: ${plan}` };
+}
+
+/** `12 regions, 768 KiB, differential: tracked since part` */
+function planned(copy: CopyReport, pair: PairReport, info: ClassInfo): string {
+  const bytes = lookedAt(copy, pair, info);
+  const size = bytes === undefined ? '' : `, ${formatSize(bytes)}`;
+  return `${plural(copy.regions, 'region')}${size}, ${copy.method}: ${copy.reason}`;
+}
+
+type Words = { readonly done: string; readonly planned: string };
+
+/** What became of a pair, by verb; `$m` and `$p` are the names of master and proxy. */
+const PAIR_WORDS: Readonly<Record<string, Words>> = {
+  join: { done: '$p: joined', planned: '$p: would be joined' },
+  relate: {
+    done: '$p: related to $m, never synchronized',
+    planned: '$p: would be related to $m, never synchronized',
+  },
+  part: { done: '$p: parted', planned: '$p: would be parted' },
+  rejoin: { done: '$p: rejoined', planned: '$p: would be rejoined' },
+  restore: { done: '$m: restored from $p', planned: '$m: would be restored from $p' },
+  update: { done: '$p: updated from $m', planned: '$p: would be updated from $m' },
+  swap: { done: '$p: swapped with $m', planned: '$p: would be swapped with $m' },
+  cancel: { done: '$p: copy given up', planned: '$p: its copy would be given up' },
+  break: { done: '$p: broken off from $m', planned: '$p: would be broken off from $m' },
+};
+
+/** States that need no mention after a verb. */
+const EXPECTED: Readonly<Record<string, string>> = {
+  join: 'joined',
+  relate: 'parted',
+  part: 'parted',
+  rejoin: 'joined',
+  update: 'parted',
+  swap: 'joined',
+  break: 'unrelated',
+};
+
+/** `vm-proxy: joined (full copy of 2 GiB, 1.1 GiB written, 1.4 s: first copy)`, then its notes. */
+export function pairLines(
+  verb: string,
+  pair: PairReport,
+  dryRun: boolean,
+  info: ClassInfo,
+): string[] {
+  const words = PAIR_WORDS[verb] ?? { done: `$p: ${verb} done`, planned: `$p: ${verb} planned` };
+  const what = (dryRun ? words.planned : words.done)
+    .replace('$m', pair.master)
+    .replace('$p', pair.proxy);
+  const state = EXPECTED[verb] === pair.state ? '' : `, ${pair.state}`;
+  const copy = pair.copy ? ` (${copyText(pair.copy, pair, dryRun, info)})` : '';
+  return [`${what}${state}${copy}`, ...pair.notes.map((note) => `  ${note}`)];
+}
+
+/** `differential copy of 768 KiB, 512 KiB written, 0.1 s: tracked since part` */
+export function copyText(
+  copy: CopyReport,
+  pair: PairReport,
+  dryRun: boolean,
+  info: ClassInfo,
+): string {
+  const bytes = lookedAt(copy, pair, info) ?? copy.bytesRead;
+  const time = formatSeconds(copy.seconds);
+  const copied = `${copy.method} copy of ${formatSize(bytes)}`;
+  if (dryRun) {
+    const about = copy.seconds > 0 ? `, about ${time}` : '';
+    return `${copied}, ${plural(copy.regions, 'region')}${about}: ${copy.reason}`;
+  }
+  return `${copied}, ${formatSize(copy.bytesWritten)} written, ${time}: ${copy.reason}`;
+}
+
+/** One pair of `kage verify`. */
+export function verifyLines(pair: VerifyReport['pairs'][number]): string[] {
+  const of = `${pair.differing} of ${plural(pair.regions, 'region')}`;
+  const time = formatSeconds(pair.seconds);
+  const expected = pair.differing - pair.unexpected;
+  const verdict =
+    pair.differing === 0
+      ? `equal to ${pair.master}, all ${plural(pair.regions, 'region')}`
+      : pair.unexpected === 0
+        ? `differs from ${pair.master} in ${of}, all of them known to have changed`
+        : `DIFFERS from ${pair.master} in ${of}: ${pair.unexpected} were believed equal` +
+          (expected > 0 ? `, ${expected} known to have changed` : '');
+  return [
+    `${pair.proxy}: ${verdict} (${pair.state}, ${time})`,
+    `  XXH64 ${pair.masterHash}  ${pair.master}`,
+    `  XXH64 ${pair.proxyHash}  ${pair.proxy}`,
+    ...pair.notes.map((note) => `  ${note}`),
+  ];
+}

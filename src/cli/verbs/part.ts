@@ -1,0 +1,43 @@
+/** `kage part`: split proxies from their masters at one point in time. */
+
+import { COPYING, copyChoices, isSet, listOf } from '../options.ts';
+import { runPairVerb } from '../pair-verbs.ts';
+import type { Verb } from './verb.ts';
+
+export const part: Verb = {
+  name: 'part',
+  group: 'pairs',
+  takes: '<proxy..>',
+  summary: 'Split each PROXY off as a snapshot, all at one point in time',
+  details:
+    'The proxy is started and can be used at once: it is a plain image with the content that ' +
+    'the master had. From now on the changes on both sides are recorded.',
+  arguments: { proxy: 'Joined proxies: volume names or images' },
+  options: {
+    instant: { describe: 'Also while the copy is unfinished; the rest is copied afterwards' },
+    unlock: { describe: 'Start the proxy even if it is locked' },
+    ...COPYING,
+  },
+  examples: [
+    ['kage part vm-proxy', 'take a snapshot'],
+    ['kage part data-proxy log-proxy', 'two volumes at the same instant'],
+  ],
+  completes: [['proxy']],
+
+  run(args, session) {
+    const proxies = listOf(args, 'proxy');
+    const choices = copyChoices(args);
+    const instant = isSet(args, 'instant');
+    const unlock = isSet(args, 'unlock');
+    return runPairVerb(
+      {
+        verb: 'part',
+        refs: proxies,
+        overwrites: false,
+        run: (diskClass, { dryRun }) =>
+          diskClass.part(proxies, { ...session.runOptions, ...choices, instant, unlock, dryRun }),
+      },
+      session,
+    );
+  },
+};

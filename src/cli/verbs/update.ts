@@ -1,0 +1,38 @@
+/** `kage update`: a fresh snapshot of masters in their parted proxies. */
+
+import { COPYING, copyChoices, isSet, listOf } from '../options.ts';
+import { runPairVerb } from '../pair-verbs.ts';
+import type { Verb } from './verb.ts';
+
+export const update: Verb = {
+  name: 'update',
+  group: 'pairs',
+  takes: '<proxy..>',
+  summary: 'Refresh the snapshot in each parted PROXY; it stays parted',
+  details:
+    'Copies only what changed on either side. What was written to the proxy is discarded, and ' +
+    'the old snapshot with it.',
+  arguments: { proxy: 'Parted proxies: volume names or images' },
+  options: {
+    instant: { describe: 'Use the proxy at once; without a server it copies to the end' },
+    ...COPYING,
+  },
+  examples: [['kage update vm-proxy', 'the snapshot of today in place of the old one']],
+  completes: [['proxy']],
+
+  run(args, session) {
+    const proxies = listOf(args, 'proxy');
+    const choices = copyChoices(args);
+    const instant = isSet(args, 'instant');
+    return runPairVerb(
+      {
+        verb: 'update',
+        refs: proxies,
+        overwrites: true,
+        run: (diskClass, { dryRun }) =>
+          diskClass.update(proxies, { ...session.runOptions, ...choices, instant, dryRun }),
+      },
+      session,
+    );
+  },
+};

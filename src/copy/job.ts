@@ -1,0 +1,217 @@
+/**
+ * One copy from begin to end: hands the regions of `pending` to a crew, and clears their bits
+ * durably in the order that COPY_STEPS names: written, source synced, target synced, then cleared.
+ * Stops at a piece's end when asked; what is not cleared stays pending. First error wins.
+ *
+ * Without `clear` (the tools that keep no map) the same loop only syncs at its end.
+ */
+
+import { KageError } from '../base/errors.ts';
+import { reach } from '../base/faults.ts';
+import { CHUNK_SIZE, HEARTBEAT_MS, TASK_SIZE } from '../base/limits.ts';
+import type { Run } from '../bitmap/region-map.ts';
+import { RegionMap } from '../bitmap/region-map.ts';
+import type { BlockDevice } from '../device/device.ts';
+import type { Crew } from './crew.ts';
+import { Pace } from './pace.ts';
+import { type Piece, bytesOf, pieces } from './plan.ts';
+import type { TaskResult } from './task.ts';
+
+export type JobProgress = {
+  doneBytes: number;
+  totalBytes: number;
+  bytesRead: number;
+  bytesWritten: number;
+  seconds: number;
+  rateBytesPerSec: number;
+  secondsLeft: number | null;
+  finished: boolean;
+};
+
+export type JobOptions = {
+  readonly crew: Crew;
+  readonly source: BlockDevice;
+  readonly target: BlockDevice;
+  /** Regions to do; read while the job runs, changed only by `clear`. */
+  readonly pending: RegionMap;
+  readonly regionSize: number;
+  /** Bytes of the volume. */
+  readonly size: number;
+  /** Clears runs in the map and saves it. */
+  readonly clear?: (runs: readonly Run[]) => Promise<void>;
+  /** Nothing is written, so nothing is synced. */
+  readonly readOnly?: boolean;
+  /** Told of the regions that a piece wrote, or found to differ. */
+  readonly onRegions?: (runs: readonly Run[]) => void;
+  readonly onProgress?: (progress: JobProgress) => void;
+  readonly signal?: AbortSignal;
+  readonly rateBytesPerSec?: number;
+  readonly delayMs?: number;
+  readonly now: () => number;
+  readonly sleep: (ms: number) => Promise<void>;
+};
+
+export type JobResult = {
+  regions: number;
+  regionsWritten: number;
+  bytesRead: number;
+  bytesWritten: number;
+  seconds: number;
+  /** False when the signal stopped it. */
+  complete: boolean;
+};
+
+const PROGRESS_MS = 500;
+
+export async function runJob(options: JobOptions): Promise<JobResult> {
+  return await new Job(options).run();
+}
+
+class Job {
+  readonly #o: JobOptions;
+  readonly #begin: number;
+  readonly #total: number;
+  readonly #pace: Pace;
+  readonly #result: JobResult;
+  /** Written since the last sync. */
+  #unsynced: Run[] = [];
+  #doneBytes = 0;
+  #lastSync: number;
+  #lastProgress = 0;
+  #error: unknown;
+
+  constructor(options: JobOptions) {
+    this.#o = options;
+    this.#begin = options.now();
+    this.#lastSync = this.#begin;
+    this.#total = bytesOf(options.pending, options.regionSize, options.size);
+    this.#pace = new Pace(options);
+    this.#result = {
+      regions: options.pending.count(),
+      regionsWritten: 0,
+      bytesRead: 0,
+      bytesWritten: 0,
+      seconds: 0,
+      complete: false,
+    };
+  }
+
+  async run(): Promise<JobResult> {
+    const { crew, signal, delayMs } = this.#o;
+    const atOnce = delayMs ? 1 : crew.members;
+    const queue = pieces(this.#o.pending, this.#o.regionSize, this.#o.size, this.#pieceSize());
+    const member = async () => {
+      for (;;) {
+        if (this.#error !== undefined || signal?.aborted) return;
+        await this.#settleIfDue();
+        await this.#pace.wait();
+        if (this.#error !== undefined || signal?.aborted) return;
+        const next = queue.next();
+        if (next.done) return;
+        await this.#one(next.value);
+      }
+    };
+    await Promise.all(Array.from({ length: atOnce }, member));
+    await this.#finish();
+    this.#result.complete = this.#error === undefined && !signal?.aborted;
+    if (this.#error !== undefined) throw this.#error;
+    if (!this.#result.complete) this.#result.complete = this.#doneBytes === this.#total;
+    return this.#result;
+  }
+
+  async #one(piece: Piece): Promise<void> {
+    try {
+      const result = await this.#o.crew.run(piece.ranges);
+      this.#count(piece, result);
+      await this.#pace.done(piece.length);
+    } catch (error) {
+      this.#error ??= error;
+    }
+  }
+
+  #count(piece: Piece, task: TaskResult): void {
+    const { regionSize } = this.#o;
+    for (const { offset, length } of piece.ranges) {
+      this.#unsynced.push({ first: offset / regionSize, count: Math.ceil(length / regionSize) });
+    }
+    this.#doneBytes += piece.length;
+    this.#result.bytesRead += task.bytesRead;
+    this.#result.bytesWritten += task.bytesWritten;
+    this.#result.regionsWritten += task.regionCount;
+    if (task.regions.length > 0) this.#o.onRegions?.(task.regions);
+    this.#progress(false);
+  }
+
+  /** What is done so far is made durable, also after an error: nothing done is lost. */
+  async #finish(): Promise<void> {
+    try {
+      await this.#settle();
+    } catch (error) {
+      this.#error ??= error;
+    }
+    this.#result.seconds = (this.#o.now() - this.#begin) / 1000;
+    this.#progress(true);
+  }
+
+  async #settleIfDue(): Promise<void> {
+    if (this.#o.now() - this.#lastSync < HEARTBEAT_MS) return;
+    this.#lastSync = this.#o.now();
+    try {
+      await this.#settle();
+    } catch (error) {
+      this.#error ??= error;
+    }
+  }
+
+  /** Rule 2: the bytes of these regions were read before both syncs begin. */
+  async #settle(): Promise<void> {
+    if (this.#o.readOnly) return;
+    const batch = this.#unsynced;
+    if (batch.length === 0) return;
+    this.#unsynced = [];
+    if (this.#o.clear === undefined) {
+      await this.#o.target.flush();
+      return;
+    }
+    reach('copy:written');
+    await this.#o.source.flush();
+    reach('copy:source-synced');
+    await this.#o.target.flush();
+    reach('copy:target-synced');
+    await this.#o.clear(batch);
+    reach('copy:cleared');
+  }
+
+  #pieceSize(): number {
+    const { delayMs, rateBytesPerSec } = this.#o;
+    if (delayMs) return CHUNK_SIZE;
+    if (rateBytesPerSec) return Math.min(TASK_SIZE, Math.max(1, rateBytesPerSec / 8));
+    // Small work is still spread over the crew.
+    return Math.min(TASK_SIZE, Math.max(CHUNK_SIZE, this.#total / this.#o.crew.members / 4));
+  }
+
+  #progress(finished: boolean): void {
+    const now = this.#o.now();
+    if (!this.#o.onProgress || (!finished && now - this.#lastProgress < PROGRESS_MS)) return;
+    this.#lastProgress = now;
+    const seconds = (now - this.#begin) / 1000;
+    const rate = seconds > 0 ? this.#doneBytes / seconds : 0;
+    this.#o.onProgress({
+      doneBytes: this.#doneBytes,
+      totalBytes: this.#total,
+      bytesRead: this.#result.bytesRead,
+      bytesWritten: this.#result.bytesWritten,
+      seconds,
+      rateBytesPerSec: rate,
+      secondsLeft: rate > 0 ? (this.#total - this.#doneBytes) / rate : null,
+      finished,
+    });
+  }
+}
+
+/** The error of a job that was stopped, for callers that want to throw it. */
+export function interrupted(what: string): KageError {
+  return new KageError('interrupted', `${what}: stopped at a safe point`, {
+    hint: 'run the same command again to continue',
+  });
+}

@@ -1,0 +1,46 @@
+/** A part of a device as a device of its own: how volumes lie on a disk. Closing it closes nothing. */
+
+import { assert } from '../../base/assert.ts';
+import type { BlockDevice } from '../device.ts';
+
+export class OffsetLayer implements BlockDevice {
+  readonly name: string;
+  readonly size: number;
+  readonly readOnly: boolean;
+  readonly #below: BlockDevice;
+  readonly #offset: number;
+
+  constructor(below: BlockDevice, offset: number, size: number) {
+    assert(offset >= 0 && size >= 0 && offset + size <= below.size, 'part outside the device');
+    this.name = below.name;
+    this.size = size;
+    this.readOnly = below.readOnly;
+    this.#below = below;
+    this.#offset = offset;
+  }
+
+  read(into: Uint8Array, offset: number): void | Promise<void> {
+    this.#check(offset, into.byteLength);
+    return this.#below.read(into, this.#offset + offset);
+  }
+
+  write(from: Uint8Array, offset: number): void | Promise<void> {
+    this.#check(offset, from.byteLength);
+    return this.#below.write(from, this.#offset + offset);
+  }
+
+  zero(offset: number, length: number): void | Promise<void> {
+    this.#check(offset, length);
+    return this.#below.zero(this.#offset + offset, length);
+  }
+
+  flush(): Promise<void> {
+    return this.#below.flush();
+  }
+
+  async close(): Promise<void> {}
+
+  #check(offset: number, length: number): void {
+    assert(offset >= 0 && length >= 0 && offset + length <= this.size, 'range outside the part');
+  }
+}

@@ -1,0 +1,214 @@
+/**
+ * Runs the copy that a pair's `pending` map asks for, to the end, in the order of COPY_STEPS, and
+ * commits what came of it: done, interrupted (the rest stays pending), failed (the target INVALID),
+ * or worthless because the source was written meanwhile.
+ */
+
+import { KageError } from '../base/errors.ts';
+import { WORKERS_MAX } from '../base/limits.ts';
+import type { CopyRecord, PairRecord, VolumeRecord } from '../catalog/records.ts';
+import { type Crew, type FileSpec, inlineCrew, threadCrew } from '../copy/crew.ts';
+import { interrupted, type JobResult, runJob } from '../copy/job.ts';
+import type { CopyMode } from '../copy/task.ts';
+import type { BlockDevice } from '../device/device.ts';
+import type { Stamp } from '../device/stamp.ts';
+import { sourceOf, targetOf } from '../proxy/transitions.ts';
+import type { CopyOptions, CopyReport } from './api.ts';
+import type { Plan } from './plan.ts';
+import type { State } from './state.ts';
+import { writtenBetween } from './trust.ts';
+
+/** Below this many bytes a thread costs more than it brings. */
+const THREADS_FROM = 16 * 1024 * 1024;
+
+/** Copies all pending regions. The record already says `copy`, and so does the root on disk. */
+export async function runCopy(
+  state: State,
+  record: PairRecord,
+  plan: Plan,
+  options: CopyOptions & { fresh?: boolean },
+): Promise<CopyReport> {
+  const id = record.id;
+  const source = state.sideVolume(record, sourceOf(plan.direction));
+  const before = await sourceStamp(state, source);
+  let result: JobResult;
+  try {
+    result = await copyPending(state, record, plan, modeOf(plan, options.fresh ?? false), options);
+  } catch (error) {
+    await copyFailed(state, id, plan, error);
+    throw error;
+  }
+  const report = reportOf(plan, result);
+  await requireUntouched(state, id, plan, source, before);
+  if (!result.complete) {
+    throw interrupted(`${plan.verb} ${names(state, state.pairRecord(id))}`);
+  }
+  await state.commit((next) => {
+    const pair = next.pairs.find((p) => p.id === id)!;
+    pair.copy = null;
+    pair.direction = 'toProxy';
+    pair.lastCopy = { ...(report as CopyRecord), at: state.host.now() };
+  });
+  return report;
+}
+
+function modeOf(plan: Plan, fresh: boolean): CopyMode {
+  if (plan.method === 'differential') return 'write';
+  return plan.method === 'full' && fresh ? 'fresh' : 'compare';
+}
+
+async function copyPending(
+  state: State,
+  record: PairRecord,
+  plan: Plan,
+  mode: CopyMode,
+  options: CopyOptions,
+): Promise<JobResult> {
+  const pair = state.pair(record);
+  const { source, target } = await state.ends(record);
+  const crew = await makeCrew(state, {
+    source: state.sideVolume(record, sourceOf(plan.direction)),
+    target: state.sideVolume(record, targetOf(plan.direction)),
+    devices: { source, target },
+    mode,
+    regionSize: pair.regionSize,
+    bytes: plan.bytes,
+  });
+  const { verb, direction, method, reason } = plan;
+  const { master, proxy } = sideNames(state, record);
+  try {
+    return await runJob({
+      ...options,
+      crew,
+      source,
+      target,
+      pending: pair.maps.pending,
+      regionSize: pair.regionSize,
+      size: pair.size,
+      clear: (runs) => pair.clearPending(runs),
+      onProgress: (p) =>
+        options.onProgress?.({ verb, master, proxy, direction, method, reason, ...p }),
+      now: () => state.host.now(),
+      sleep: (ms) => state.host.sleep(ms),
+    });
+  } finally {
+    await crew.close();
+  }
+}
+
+/** Threads for files and much work, else this thread. */
+export async function makeCrew(
+  state: State,
+  work: {
+    source: VolumeRecord;
+    target: VolumeRecord;
+    devices: { source: BlockDevice; target: BlockDevice };
+    mode: CopyMode;
+    regionSize: number;
+    bytes: number;
+  },
+): Promise<Crew> {
+  const { mode, regionSize, devices } = work;
+  if (state.host.threads && work.bytes >= THREADS_FROM) {
+    const order = {
+      source: await specOf(state, work.source),
+      target: await specOf(state, work.target),
+      mode,
+      regionSize,
+    };
+    const crew = await threadCrew(order, state.kernel.kind, memberCount());
+    if (crew) return crew;
+  }
+  return inlineCrew(state.kernel, devices.source, devices.target, mode, regionSize);
+}
+
+/** Workers for one copy: one a processor, at least two requests in flight. */
+export function memberCount(): number {
+  const cores = (globalThis.navigator as { hardwareConcurrency?: number } | undefined)
+    ?.hardwareConcurrency;
+  return Math.max(2, Math.min(WORKERS_MAX, cores ?? 2));
+}
+
+async function specOf(state: State, volume: VolumeRecord): Promise<FileSpec> {
+  const disk = state.diskOf(volume);
+  const facts = await state.host.inspect(disk.path);
+  const identity = facts?.identity ?? '';
+  return { path: disk.path, offset: volume.offset, size: volume.size, identity };
+}
+
+async function sourceStamp(state: State, source: VolumeRecord): Promise<Stamp | undefined> {
+  const disk = state.diskOf(source);
+  // Only the coarse file times matter here: wait until a write during the copy must move them.
+  return disk.exclusive ? undefined : await state.host.stamp(disk.path, true);
+}
+
+/** DESIGN section 4: a side that is only read is checked before and after. */
+async function requireUntouched(
+  state: State,
+  id: number,
+  plan: Plan,
+  source: VolumeRecord,
+  before: Stamp | undefined,
+): Promise<void> {
+  if (before === undefined) return;
+  const disk = state.diskOf(source);
+  const after = await state.host.stamp(disk.path, false);
+  const seen = state.seen.get(disk.name);
+  // Own writes before the copy are no strangers'.
+  const earlier = seen && !state.written.has(disk.name) ? writtenBetween(seen, before) : null;
+  if ((writtenBetween(before, after) ?? earlier) === null) return;
+  const what = `${disk.path} was written by another program during the copy`;
+  state.seen.set(disk.name, after);
+  await state.commit((next) => {
+    const pair = next.pairs.find((p) => p.id === id)!;
+    pair.doubt = 'the source was written during the last copy';
+  });
+  throw new KageError('written-during-copy', `${plan.verb} ${names(state, state.pairRecord(id))}: ${what}`, {
+    hint: 'the two are not equal; stop whatever writes to it and run the command again',
+    data: { path: disk.path },
+  });
+}
+
+/** The target is neither old nor new: INVALID until a copy completes. The source is untouched. */
+async function copyFailed(state: State, id: number, plan: Plan, error: unknown): Promise<void> {
+  if (error instanceof KageError && error.code === 'interrupted') return;
+  if (state.broken) return;
+  const target = targetOf(plan.direction);
+  const text = error instanceof Error ? error.message : String(error);
+  await state
+    .commit((next) => {
+      const pair = next.pairs.find((p) => p.id === id)!;
+      const volume = next.volumes.find((v) => v.id === (target === 'master' ? pair.master : pair.proxy))!;
+      volume.invalid = { reason: `the copy to it failed: ${text}`, since: state.host.now() };
+      volume.started = false;
+    })
+    // The first error is the one to show; an uncommitted failure leaves the copy pending, which is
+    // as unusable as INVALID.
+    .catch(() => {});
+}
+
+export function reportOf(plan: Plan, result: Partial<JobResult> = {}): CopyReport {
+  return {
+    direction: plan.direction,
+    method: plan.method,
+    reason: plan.reason,
+    regions: plan.regions,
+    regionsWritten: result.regionsWritten ?? 0,
+    bytesRead: result.bytesRead ?? 0,
+    bytesWritten: result.bytesWritten ?? 0,
+    seconds: result.seconds ?? 0,
+  };
+}
+
+export function sideNames(state: State, record: PairRecord): { master: string; proxy: string } {
+  return {
+    master: state.volumeById(record.master).name,
+    proxy: state.volumeById(record.proxy).name,
+  };
+}
+
+/** `vm → vm-proxy`, for messages. */
+export function names(state: State, record: PairRecord): string {
+  const { master, proxy } = sideNames(state, record);
+  return `${master} / ${proxy}`;
+}

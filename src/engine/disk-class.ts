@@ -1,0 +1,428 @@
+/**
+ * An open class as its users hold it: every call waits for the one before, resolves names, and hands
+ * the work to the verbs. Closing writes everything down and records the identities of the images.
+ */
+
+import { KageError } from '../base/errors.ts';
+import { reach } from '../base/faults.ts';
+import { EXTENT_SIZE, HEARTBEAT_MS } from '../base/limits.ts';
+import type { PairRecord, VolumeRecord } from '../catalog/records.ts';
+import { type Ground, Link } from '../proxy/link.ts';
+import type { Pair } from '../proxy/pair.ts';
+import type { Verb } from '../proxy/states.ts';
+import { targetOf } from '../proxy/transitions.ts';
+import type * as api from './api.ts';
+import { describeClass, describeDisk, describeVolume } from './info.ts';
+import { joinPair, relatePair } from './join.ts';
+import * as members from './members.ts';
+import type { State } from './state.ts';
+import { takeStamps } from './trust.ts';
+import { runVerb, type VerbOptions } from './verbs.ts';
+import { verifyPair } from './verify.ts';
+
+export class OpenClass implements api.DiskClass {
+  readonly #state: State;
+  readonly #link: Link;
+  readonly #owner: members.Owner;
+  readonly #heart: ReturnType<typeof setInterval> | undefined;
+  #queue: Promise<unknown> = Promise.resolve();
+  #open = true;
+  /** Something was written by clients since the last heartbeat. */
+  #beats = false;
+
+  constructor(state: State, owner: members.Owner, options: { heartbeat: boolean }) {
+    this.#state = state;
+    this.#owner = owner;
+    this.#link = new Link(groundOf(state));
+    if (!options.heartbeat) return;
+    this.#heart = setInterval(() => {
+      if (this.#beats) this.#do(() => this.#heartbeat()).catch(() => {});
+    }, HEARTBEAT_MS);
+    (this.#heart as { unref?: () => void }).unref?.();
+  }
+
+  get name(): string {
+    return this.#state.record.class;
+  }
+
+  add(images: readonly api.AddRequest[], options: api.RunOptions = {}) {
+    return this.#do(async () => {
+      const names = await members.addImages(this.#state, images, this.#owner, options);
+      if (options.dryRun) return [];
+      return names.map((name) => describeVolume(this.#state, this.#state.volume(name)));
+    });
+  }
+
+  create(name: string, size: number, path: string) {
+    return this.#do(async () => {
+      await members.createImage(this.#state, path, size, name);
+      return describeVolume(this.#state, this.#state.volume(name));
+    });
+  }
+
+  remove(volumes: readonly api.VolumeRef[], options: api.RunOptions = {}) {
+    return this.#do(async () =>
+      members.removeVolumes(this.#state, await this.#volumes(volumes), options),
+    );
+  }
+
+  addDisk(path: string, name: string, type: api.DiskInfo['type'], options: api.RunOptions = {}) {
+    return this.#do(async () => {
+      await members.addDisk(this.#state, path, name, type, this.#owner, options);
+      return describeDisk(this.#state, name);
+    });
+  }
+
+  removeDisk(name: string, options: api.RunOptions = {}) {
+    return this.#do(() => members.removeDisk(this.#state, name, options));
+  }
+
+  addVolume(disk: string, name: string, size: number, options: api.RunOptions = {}) {
+    return this.#do(async () => {
+      await members.addVolume(this.#state, disk, name, size, options);
+      return describeVolume(this.#state, this.#state.volume(name));
+    });
+  }
+
+  removeClass(options: api.RunOptions = {}) {
+    return this.#do(async () => {
+      const [volume] = this.#state.record.volumes;
+      if (volume) {
+        throw new KageError('not-permitted', `class ${this.name}: holds volume ${volume.name}`, {
+          hint: 'remove its volumes first',
+          data: { class: this.name },
+        });
+      }
+      if (options.dryRun) return;
+      this.#stop();
+      const { folder } = this.#state;
+      // The roots go last but one: until they are gone the class is whole.
+      for (const name of await folder.list()) {
+        if (/^(pair|intent$)/.test(name)) await folder.remove(name);
+      }
+      for (const name of await folder.list()) {
+        if (/^root\./.test(name)) await folder.remove(name);
+      }
+      await folder.sync();
+      await this.#state.dispose();
+      await folder.removeSelf();
+    });
+  }
+
+  start(volumes: readonly api.VolumeRef[], options: { unlock?: boolean } = {}) {
+    return this.#do(async () =>
+      members.setStarted(this.#state, await this.#volumes(volumes), true, options.unlock),
+    );
+  }
+
+  stop(volumes: readonly api.VolumeRef[]) {
+    return this.#do(async () =>
+      members.setStarted(this.#state, await this.#volumes(volumes), false),
+    );
+  }
+
+  lock(volumes: readonly api.VolumeRef[]) {
+    return this.#setLocked(volumes, true);
+  }
+
+  unlock(volumes: readonly api.VolumeRef[]) {
+    return this.#setLocked(volumes, false);
+  }
+
+  fix(volume: api.VolumeRef) {
+    return this.#do(async () =>
+      members.fixVolume(this.#state, await members.findVolume(this.#state, volume)),
+    );
+  }
+
+  join(
+    master: api.VolumeRef,
+    proxy: api.VolumeRef,
+    options: Parameters<api.DiskClass['join']>[2] = {},
+  ) {
+    return this.#do(() =>
+      joinPair(this.#state, this.#link, master, proxy, this.#owner, options),
+    );
+  }
+
+  relate(
+    master: api.VolumeRef,
+    proxy: api.VolumeRef,
+    options: Parameters<api.DiskClass['relate']>[2] = {},
+  ) {
+    return this.#do(() => relatePair(this.#state, master, proxy, this.#owner, options));
+  }
+
+  part(proxies: readonly api.VolumeRef[], options: Parameters<api.DiskClass['part']>[1] = {}) {
+    return this.#verb('part', proxies, options);
+  }
+
+  rejoin(proxies: readonly api.VolumeRef[], options: Parameters<api.DiskClass['rejoin']>[1] = {}) {
+    return this.#verb('rejoin', proxies, options);
+  }
+
+  restore(
+    proxies: readonly api.VolumeRef[],
+    options: Parameters<api.DiskClass['restore']>[1] = {},
+  ) {
+    return this.#verb(options.keep ? 'restoreKeep' : 'restore', proxies, options);
+  }
+
+  update(proxies: readonly api.VolumeRef[], options: Parameters<api.DiskClass['update']>[1] = {}) {
+    return this.#verb('update', proxies, options);
+  }
+
+  swap(proxy: api.VolumeRef, options: api.CopyOptions = {}) {
+    return this.#verb('swap', [proxy], options);
+  }
+
+  cancel(proxy: api.VolumeRef, options: api.RunOptions = {}) {
+    return this.#verb('cancel', [proxy], options);
+  }
+
+  break(proxy: api.VolumeRef, options: api.RunOptions & { restore?: boolean } = {}) {
+    return this.#verb('break', [proxy], options);
+  }
+
+  verify(proxies: readonly api.VolumeRef[], options: api.RunOptions = {}) {
+    return this.#do(async () => {
+      const pairs = [];
+      for (const record of await this.#pairs(proxies)) {
+        pairs.push(await verifyPair(this.#state, record, options));
+      }
+      return { verb: 'verify' as const, class: this.name, pairs };
+    });
+  }
+
+  write(volume: api.VolumeRef, offset: number, data: Uint8Array) {
+    return this.#do(async () => {
+      const record = await this.#usable(volume, offset, data.byteLength);
+      await this.#beforeWrite();
+      this.#beats = true;
+      await this.#link.write(record.id, offset, data);
+    });
+  }
+
+  read(volume: api.VolumeRef, offset: number, length: number) {
+    return this.#do(async () => {
+      const record = await this.#usable(volume, offset, length);
+      const into = new Uint8Array(length);
+      await this.#link.read(record.id, offset, into);
+      return into;
+    });
+  }
+
+  flush(volume: api.VolumeRef) {
+    return this.#do(async () => {
+      const record = await members.findVolume(this.#state, volume);
+      await this.#link.flush(record.id);
+    });
+  }
+
+  info() {
+    return this.#do(async () => describeClass(this.#state, null, undefined));
+  }
+
+  close() {
+    if (!this.#open) return Promise.resolve();
+    return this.#do(async () => {
+      this.#stop();
+      try {
+        if (this.#state.changed && !this.#state.broken) await this.#writeDown(true);
+      } finally {
+        await this.#state.dispose();
+      }
+    });
+  }
+
+  /** The first write of a session comes after a root that says so, and after maps that can be saved. */
+  async #beforeWrite(): Promise<void> {
+    const stale = [...this.#state.pairs.values()].some((pair) => pair.stale.size > 0);
+    if (stale || !this.#state.changed) await this.#state.commit(() => {});
+  }
+
+  #stop(): void {
+    this.#open = false;
+    clearInterval(this.#heart);
+  }
+
+  /** Everything durable, the log empty, the identities recorded: one commit. */
+  async #writeDown(clean: boolean): Promise<void> {
+    const state = this.#state;
+    const disks = [...state.written];
+    for (const disk of disks) {
+      const volume = state.record.volumes.find((v) => v.disk === disk);
+      if (volume && !state.problems.has(disk)) await state.flushVolume(volume);
+    }
+    for (const record of state.record.pairs) {
+      const pair = state.pair(record);
+      await this.#link.settle({ record, pair });
+      await pair.save('changed');
+      await pair.save('increment');
+    }
+    if (clean && state.logIsOpen) {
+      const log = await state.log();
+      await this.#link.evict(log.extents);
+      await log.save();
+    }
+    const stamps = await takeStamps(state);
+    reach('close:stamped');
+    await state.commit(
+      (next) => {
+        for (const disk of next.disks) disk.stamp = stamps.get(disk.name) ?? disk.stamp;
+      },
+      { clean },
+    );
+  }
+
+  /** While clients write: what a crash would cost is bounded by this. */
+  async #heartbeat(): Promise<void> {
+    this.#beats = false;
+    if (this.#open && !this.#state.broken) await this.#writeDown(false);
+  }
+
+  #do<T>(work: () => Promise<T>): Promise<T> {
+    if (!this.#open) {
+      return Promise.reject(new KageError('usage', `class ${this.name}: used after close`));
+    }
+    const result = this.#queue.then(work);
+    this.#queue = result.catch(() => {});
+    return result;
+  }
+
+  #verb(verb: Verb, proxies: readonly api.VolumeRef[], options: VerbOptions) {
+    return this.#do(async () =>
+      runVerb(this.#state, this.#link, verb, await this.#pairs(proxies), options),
+    );
+  }
+
+  #setLocked(volumes: readonly api.VolumeRef[], locked: boolean) {
+    return this.#do(async () =>
+      members.setFlag(this.#state, await this.#volumes(volumes), (volume) => {
+        volume.locked = locked;
+      }),
+    );
+  }
+
+  async #volumes(refs: readonly api.VolumeRef[]): Promise<VolumeRecord[]> {
+    const volumes: VolumeRecord[] = [];
+    for (const ref of refs) {
+      const volume = await members.findVolume(this.#state, ref);
+      if (!volumes.includes(volume)) volumes.push(volume);
+    }
+    return volumes;
+  }
+
+  /** The pairs whose proxies are named; a master with one proxy stands for that. */
+  async #pairs(refs: readonly api.VolumeRef[]): Promise<PairRecord[]> {
+    if (refs.length === 0) throw new KageError('usage', 'name at least one proxy');
+    const pairs: PairRecord[] = [];
+    for (const volume of await this.#volumes(refs)) {
+      const pair = this.#state.pairOfProxy(volume);
+      if (!pair) throw this.#noProxy(volume);
+      pairs.push(pair);
+    }
+    return pairs;
+  }
+
+  #noProxy(volume: VolumeRecord): KageError {
+    const proxies = this.#state.pairsOf(volume).map((p) => this.#state.volumeById(p.proxy).name);
+    return new KageError(
+      'wrong-state',
+      proxies.length > 0
+        ? `${volume.name}: is a master, not a proxy`
+        : `${volume.name}: is not the proxy of any volume`,
+      {
+        hint: proxies.length > 0 ? `its proxies: ${proxies.join(', ')}` : undefined,
+        data: { volume: volume.name },
+      },
+    );
+  }
+
+  async #usable(ref: api.VolumeRef, offset: number, length: number): Promise<VolumeRecord> {
+    const volume = await members.findVolume(this.#state, ref);
+    this.#state.usable(volume);
+    members.requireWhole(this.#state, volume);
+    if (!volume.started) {
+      throw new KageError('wrong-state', `${volume.name}: is stopped`, {
+        hint: `kage start ${volume.name}`,
+        data: { volume: volume.name },
+      });
+    }
+    if (!Number.isSafeInteger(offset) || offset < 0 || offset + length > volume.size) {
+      throw new KageError(
+        'usage',
+        `${volume.name}: bytes ${offset} to ${offset + length} are not inside its ${volume.size} bytes`,
+        { data: { volume: volume.name, size: volume.size } },
+      );
+    }
+    return volume;
+  }
+}
+
+/** The engine's side of the link: devices by volume, and durable verdicts when a side fails. */
+function groundOf(state: State): Ground {
+  const fail = (id: number, side: 'master' | 'proxy', error: unknown) => {
+    const reason = `writing to it failed: ${error instanceof Error ? error.message : error}`;
+    return state.commit((next) => {
+      const record = next.pairs.find((p) => p.id === id)!;
+      const volume = next.volumes.find((v) => v.id === record[side])!;
+      volume.invalid = { reason, since: state.host.now() };
+      volume.started = false;
+      record.joined = false;
+      record.copy = null;
+      record.direction = 'toProxy';
+      record.since = state.host.now();
+    });
+  };
+  return {
+    strands(volume) {
+      return state.record.pairs
+        .filter((p) => p.master === volume || p.proxy === volume)
+        .map((record) => ({ record, pair: state.pair(record) }));
+    },
+    device: (volume, access) => state.device(state.volumeById(volume), access),
+    flushVolume: (volume) => state.flushVolume(state.volumeById(volume)),
+    log: () => state.log(),
+    async mirrorFailed({ record, pair }, regions, error) {
+      const { changed, pending } = pair.maps;
+      changed.set(regions.first, regions.count);
+      changed.or(pending);
+      pending.clearAll();
+      pair.settling.clear();
+      // What the failing side had not synced may be gone as well: everything hot has changed.
+      for (const { volume, extent } of (await state.log()).extents) {
+        if (volume === record.master) markExtent(pair, extent);
+      }
+      pair.stale.add('changed');
+      pair.stale.add('pending');
+      await fail(record.id, 'proxy', error);
+    },
+    async preserveFailed({ record, pair }, error) {
+      pair.maps.changed.or(pair.maps.pending);
+      pair.maps.pending.clearAll();
+      pair.settling.clear();
+      pair.stale.add('changed');
+      pair.stale.add('pending');
+      await fail(record.id, targetOf(record.direction), error);
+    },
+    async masterFailed({ record, pair }, regions) {
+      pair.maps.pending.set(regions.first, regions.count);
+      pair.stale.add('pending');
+      await state.commit((next) => {
+        next.pairs.find((p) => p.id === record.id)!.copy ??= {
+          verb: 'recovery',
+          method: 'differential',
+          reason: 'a write to the master failed',
+        };
+      });
+    },
+  };
+}
+
+function markExtent(pair: Pair, extent: number): void {
+  const perExtent = EXTENT_SIZE / pair.regionSize;
+  const first = extent * perExtent;
+  const count = Math.min(perExtent, pair.regions - first);
+  if (count > 0) pair.maps.changed.set(first, count);
+}

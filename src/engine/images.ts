@@ -1,0 +1,209 @@
+/** The tools that need no class: what differs between two images, and make one equal to the other. */
+
+import { KageError } from '../base/errors.ts';
+import { REGION_SIZE_DEFAULT, REGION_SIZE_MAX, REGION_SIZE_MIN } from '../base/limits.ts';
+import { RegionMap, type Run } from '../bitmap/region-map.ts';
+import { type Crew, inlineCrew, threadCrew } from '../copy/crew.ts';
+import { interrupted, runJob } from '../copy/job.ts';
+import type { CopyMode } from '../copy/task.ts';
+import type { BlockDevice } from '../device/device.ts';
+import { FileHost } from '../device/file-host.ts';
+import type { Host, ImageFacts } from '../device/host.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { createKernel } from '../kernel/select.ts';
+import type { CopyOptions, ImageReport, RunOptions } from './api.ts';
+import { memberCount } from './copying.ts';
+import { examineImage, requireWritable } from './examine.ts';
+import { type EngineOptions, findImage } from './open.ts';
+import { writtenBetween } from './trust.ts';
+
+const RANGES_MAX = 1000;
+const THREADS_FROM = 16 * 1024 * 1024;
+
+type ToolOptions = EngineOptions & CopyOptions & { regionSize?: number; rangesMax?: number };
+
+/** Reads both and reports the regions that differ. Sizes may differ only by an error. */
+export async function diffImages(
+  a: string,
+  b: string,
+  options: EngineOptions & RunOptions & { regionSize?: number; rangesMax?: number },
+): Promise<ImageReport> {
+  const host = options.host ?? new FileHost();
+  const [source, target] = [await examineImage(host, a), await examineImage(host, b)];
+  requireDistinct(a, b, source, target);
+  return await run(host, source, target, 'diff', a, b, options, []);
+}
+
+/**
+ * Makes the target equal to the source, writing only what differs; an absent target is made. Refuses
+ * a target that is in a class (`image-taken`).
+ */
+export async function copyImage(
+  source: string,
+  target: string,
+  options: ToolOptions,
+): Promise<ImageReport> {
+  const host = options.host ?? new FileHost();
+  const from = await examineImage(host, source);
+  const owner = await findImage(target, options);
+  if (owner) {
+    throw new KageError('image-taken', `${target}: is volume ${owner.volume} of class ${owner.class}`, {
+      hint: 'a plain copy onto it would bypass its records; use the verbs of its pair, or `kage write`',
+      data: { path: target, class: owner.class },
+    });
+  }
+  const there = await host.inspect(target);
+  if (there !== undefined) {
+    const to = await examineImage(host, target);
+    requireDistinct(source, target, from, to);
+    requireWritable(to, target);
+    return await run(host, from, to, 'compare', source, target, options, []);
+  }
+  if (options.dryRun) return emptyReport(source, target, from.size, regionSizeOf(options));
+  await host.createImage(await host.resolve(target), from.size);
+  const to = await examineImage(host, target);
+  return await run(host, from, to, 'fresh', source, target, options, [`made the image ${target}`]);
+}
+
+function requireDistinct(a: string, b: string, source: ImageFacts, target: ImageFacts): void {
+  if (source.identity === target.identity) {
+    throw new KageError('same-file', `${a} and ${b} are the same file`);
+  }
+  if (source.size === target.size) return;
+  throw new KageError('size-differs', `${a} has ${source.size} bytes, ${b} has ${target.size}`, {
+    data: { source: source.size, target: target.size },
+  });
+}
+
+function regionSizeOf(options: { regionSize?: number }): number {
+  const size = options.regionSize ?? REGION_SIZE_DEFAULT;
+  if (!Number.isInteger(Math.log2(size)) || size < REGION_SIZE_MIN || size > REGION_SIZE_MAX) {
+    throw new KageError('usage', `region size ${size}: a power of two from 4 KiB to 4 MiB`);
+  }
+  return size;
+}
+
+function emptyReport(source: string, target: string, size: number, regionSize: number): ImageReport {
+  return {
+    source,
+    target,
+    size,
+    regionSize,
+    regions: Math.ceil(size / regionSize),
+    differing: 0,
+    ranges: [],
+    rangesLeftOut: 0,
+    bytesRead: 0,
+    bytesWritten: 0,
+    seconds: 0,
+    notes: ['nothing was done: --dry-run'],
+  };
+}
+
+async function run(
+  host: Host,
+  from: ImageFacts,
+  to: ImageFacts,
+  wanted: CopyMode,
+  source: string,
+  target: string,
+  options: ToolOptions,
+  notes: string[],
+): Promise<ImageReport> {
+  const kernel = createKernel(options.kernel ?? 'wasm');
+  const regionSize = regionSizeOf(options);
+  const mode = options.dryRun ? 'diff' : wanted;
+  const map = new RegionMap(kernel, Math.ceil(from.size / regionSize));
+  map.setAll();
+  const devices = {
+    source: await host.openDevice(from.path, { readOnly: true }),
+    target: await host.openDevice(to.path, { readOnly: mode === 'diff' }),
+  };
+  const crew = await crewFor(host, kernel, from, to, devices, mode, regionSize);
+  const found = new RegionMap(kernel, map.regions);
+  const before = await host.stamp(from.path, true);
+  try {
+    const result = await runJob({
+      ...options,
+      ...devices,
+      crew,
+      pending: map,
+      regionSize,
+      size: from.size,
+      readOnly: mode === 'diff',
+      onRegions: (runs) => mark(found, runs),
+      onProgress: (p) =>
+        options.onProgress?.({
+          verb: wanted === 'diff' ? 'diff' : 'copy',
+          master: source,
+          proxy: target,
+          direction: 'toProxy',
+          method: mode === 'fresh' ? 'full' : 'compare',
+          reason: mode === 'fresh' ? 'the target is new' : 'both are read, differences count',
+          ...p,
+        }),
+      now: () => host.now(),
+      sleep: (ms) => host.sleep(ms),
+    });
+    if (!result.complete) throw interrupted(`${source} / ${target}`);
+    if (writtenBetween(before, await host.stamp(from.path, false)) !== null) {
+      throw new KageError('written-during-copy', `${source} was written while it was read`, {
+        hint: 'the result holds neither the old nor the new state; run it again',
+      });
+    }
+    const ranges = rangesOf(found, regionSize, from.size);
+    const most = options.rangesMax ?? RANGES_MAX;
+    return {
+      source,
+      target,
+      size: from.size,
+      regionSize,
+      regions: map.regions,
+      differing: found.count(),
+      ranges: ranges.slice(0, most),
+      rangesLeftOut: Math.max(0, ranges.length - most),
+      bytesRead: result.bytesRead,
+      bytesWritten: result.bytesWritten,
+      seconds: result.seconds,
+      notes,
+    };
+  } finally {
+    await crew.close();
+    await devices.source.close();
+    await devices.target.close();
+  }
+}
+
+async function crewFor(
+  host: Host,
+  kernel: Kernel,
+  from: ImageFacts,
+  to: ImageFacts,
+  devices: { source: BlockDevice; target: BlockDevice },
+  mode: CopyMode,
+  regionSize: number,
+): Promise<Crew> {
+  if (host.threads && from.size >= THREADS_FROM) {
+    const spec = (facts: ImageFacts) => ({
+      path: facts.path,
+      offset: 0,
+      size: facts.size,
+      identity: facts.identity,
+    });
+    const order = { source: spec(from), target: spec(to), mode, regionSize };
+    const crew = await threadCrew(order, kernel.kind, memberCount());
+    if (crew) return crew;
+  }
+  return inlineCrew(kernel, devices.source, devices.target, mode, regionSize);
+}
+
+function mark(map: RegionMap, runs: readonly Run[]): void {
+  for (const run of runs) map.set(run.first, run.count);
+}
+
+function rangesOf(map: RegionMap, regionSize: number, size: number) {
+  return [...map.runs()].map(({ first, count }) => {
+    const offset = first * regionSize;
+    return { offset, length: Math.min(offset + count * regionSize, size) - offset };
+  });
+}

@@ -1,0 +1,306 @@
+/**
+ * A class that is open: its record, pairs, devices, intent log, and the one way to commit. Holds the
+ * lock when it may change anything. Knows the order of a commit (DESIGN section 5, rule 6), not
+ * what is committed.
+ */
+
+import { assert } from '../base/assert.ts';
+import { KageError } from '../base/errors.ts';
+import { reach } from '../base/faults.ts';
+import { nearest } from '../base/units.ts';
+import { IntentLog } from '../bitmap/intent-log.ts';
+import { MapFile } from '../bitmap/map-file.ts';
+import type { Lock } from '../catalog/lock.ts';
+import {
+  type ClassRecord,
+  type DiskRecord,
+  MAP_NAMES,
+  type MapName,
+  mapFileName,
+  type PairRecord,
+  type VolumeRecord,
+} from '../catalog/records.ts';
+import { commitRoot } from '../catalog/root.ts';
+import type { BlockDevice } from '../device/device.ts';
+import type { Folder, Host } from '../device/host.ts';
+import { OffsetLayer } from '../device/layers/offset.ts';
+import type { Stamp } from '../device/stamp.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { Pair, viewOf } from '../proxy/pair.ts';
+import type { Side } from '../proxy/states.ts';
+import { type PairView, sourceOf, targetOf } from '../proxy/transitions.ts';
+
+type WrittenMap = { pair: Pair; name: MapName; file: MapFile };
+
+export class State {
+  readonly host: Host;
+  readonly kernel: Kernel;
+  readonly folder: Folder;
+  readonly lock: Lock | undefined;
+  record: ClassRecord;
+  readonly pairs = new Map<number, Pair>();
+  /** Disks that cannot be used now, and why. */
+  readonly problems = new Map<string, KageError>();
+  /** Identities at the last moment at which this process looked, by disk. */
+  readonly seen = new Map<string, Stamp>();
+  /** Disks that this process has written since `seen`. */
+  readonly written = new Set<string>();
+  #log: IntentLog | undefined;
+  readonly #devices = new Map<string, BlockDevice>();
+  #broken: unknown;
+  #committed = false;
+
+  constructor(parts: {
+    host: Host;
+    kernel: Kernel;
+    folder: Folder;
+    record: ClassRecord;
+    lock?: Lock;
+  }) {
+    this.host = parts.host;
+    this.kernel = parts.kernel;
+    this.folder = parts.folder;
+    this.record = parts.record;
+    this.lock = parts.lock;
+  }
+
+  /** True once this process has committed anything. */
+  get changed(): boolean {
+    return this.#committed;
+  }
+
+  /** True when a commit failed half-way: nothing more may be written down. */
+  get broken(): boolean {
+    return this.#broken !== undefined;
+  }
+
+  // Finding things
+
+  disk(name: string): DiskRecord {
+    const disk = this.record.disks.find((d) => d.name === name);
+    if (!disk) throw this.noSuch('disk', name, this.record.disks);
+    return disk;
+  }
+
+  volume(name: string): VolumeRecord {
+    const volume = this.record.volumes.find((v) => v.name === name);
+    if (!volume) throw this.noSuch('volume', name, this.record.volumes);
+    return volume;
+  }
+
+  volumeById(id: number): VolumeRecord {
+    const volume = this.record.volumes.find((v) => v.id === id);
+    assert(volume !== undefined, `volume id ${id} is in no record`);
+    return volume;
+  }
+
+  diskOf(volume: VolumeRecord): DiskRecord {
+    return this.disk(volume.disk);
+  }
+
+  pairRecord(id: number): PairRecord {
+    const pair = this.record.pairs.find((p) => p.id === id);
+    assert(pair !== undefined, `pair id ${id} is in no record`);
+    return pair;
+  }
+
+  pair(record: PairRecord): Pair {
+    const pair = this.pairs.get(record.id);
+    assert(pair !== undefined, `pair id ${record.id} is not open`);
+    return pair;
+  }
+
+  pairOfProxy(volume: VolumeRecord): PairRecord | undefined {
+    return this.record.pairs.find((p) => p.proxy === volume.id);
+  }
+
+  pairsOf(volume: VolumeRecord): PairRecord[] {
+    return this.record.pairs.filter((p) => p.master === volume.id || p.proxy === volume.id);
+  }
+
+  siblings(record: PairRecord): PairRecord[] {
+    return this.record.pairs.filter((p) => p.master === record.master && p.id !== record.id);
+  }
+
+  view(record: PairRecord): PairView {
+    return viewOf(record, this.pair(record), {
+      master: this.volumeById(record.master).invalid === null,
+      proxy: this.volumeById(record.proxy).invalid === null,
+    });
+  }
+
+  sideVolume(record: PairRecord, side: Side): VolumeRecord {
+    return this.volumeById(side === 'master' ? record.master : record.proxy);
+  }
+
+  noSuch(kind: string, name: string, among: readonly { name: string }[]): KageError {
+    const near = nearest(
+      name,
+      among.map((o) => o.name),
+    );
+    return new KageError(
+      'no-such-object',
+      `no ${kind} '${name}' in class ${this.record.class}`,
+      {
+        hint: near === undefined ? undefined : `did you mean '${near}'?`,
+        data: { kind, name },
+      },
+    );
+  }
+
+  // Devices
+
+  /** Throws what is wrong with a volume's image, if anything is. */
+  usable(volume: VolumeRecord): void {
+    const problem = this.problems.get(volume.disk);
+    if (problem) throw problem;
+  }
+
+  /** The volume as a device. `write`: noted, so that the identity is taken anew. */
+  async device(volume: VolumeRecord, access: 'read' | 'write'): Promise<BlockDevice> {
+    this.usable(volume);
+    const disk = this.diskOf(volume);
+    const key = `${access} ${disk.name}`;
+    let device = this.#devices.get(key);
+    if (!device) {
+      if (access === 'write') await this.#requireWritable(disk);
+      device = await this.host.openDevice(disk.path, { readOnly: access === 'read' });
+      this.#devices.set(key, device);
+    }
+    if (access === 'write') this.written.add(disk.name);
+    return new OffsetLayer(device, volume.offset, volume.size);
+  }
+
+  async #requireWritable(disk: DiskRecord): Promise<void> {
+    const facts = await this.host.inspect(disk.path);
+    if (facts?.writable) return;
+    throw new KageError('image-readonly', `${disk.path}: no permission to write it`, {
+      hint: 'give yourself write permission, or use another image',
+      data: { path: disk.path },
+    });
+  }
+
+  /** Source and target of the pair's direction. */
+  async ends(record: PairRecord): Promise<{ source: BlockDevice; target: BlockDevice }> {
+    const source = this.sideVolume(record, sourceOf(record.direction));
+    const target = this.sideVolume(record, targetOf(record.direction));
+    return {
+      source: await this.device(source, 'read'),
+      target: await this.device(target, 'write'),
+    };
+  }
+
+  /** Syncs every device that was opened for this volume's disk. */
+  async flushVolume(volume: VolumeRecord): Promise<void> {
+    const open = [...this.#devices].filter(([key]) => key.endsWith(` ${volume.disk}`));
+    if (open.length === 0) await (await this.device(volume, 'read')).flush();
+    for (const [, device] of open) await device.flush();
+  }
+
+  async closeDevices(disk?: string): Promise<void> {
+    for (const [key, device] of this.#devices) {
+      if (disk !== undefined && !key.endsWith(` ${disk}`)) continue;
+      this.#devices.delete(key);
+      await device.close();
+    }
+  }
+
+  // The intent log
+
+  async log(): Promise<IntentLog> {
+    this.#log ??= (await IntentLog.open(this.folder, this.kernel)).log;
+    return this.#log;
+  }
+
+  /** The log if the class has one, with the doubt about it. */
+  async openLog(): Promise<string | null> {
+    if (!(await this.folder.list()).includes('intent')) return null;
+    const { log, doubt } = await IntentLog.open(this.folder, this.kernel);
+    this.#log = log;
+    return doubt;
+  }
+
+  get logIsOpen(): boolean {
+    return this.#log !== undefined;
+  }
+
+  // Committing
+
+  /**
+   * Applies `change` to the record and makes it durable, with new generations of every stale map. On
+   * failure nothing may be written any more and the class has to be opened anew; on disk the last
+   * commit stands.
+   */
+  async commit(change: (record: ClassRecord) => void, options: { clean?: boolean } = {}): Promise<void> {
+    if (this.#broken !== undefined) throw this.#broken;
+    await this.lock?.check();
+    const next = structuredClone(this.record);
+    change(next);
+    next.clean = options.clean ?? false;
+    next.boot = this.host.boot();
+    next.epoch = this.lock?.epoch ?? next.epoch;
+    let written: WrittenMap[];
+    try {
+      written = await this.#writeMaps(next);
+      await commitRoot(this.folder, this.kernel, next, this.host.now());
+    } catch (error) {
+      // The maps in memory are ahead of the disk now: only a new open knows what is true.
+      this.#broken = error;
+      throw error;
+    }
+    this.record = next;
+    this.#committed = true;
+    for (const { pair, name, file } of written) {
+      await pair.files[name]?.close();
+      pair.files[name] = file;
+      pair.stale.delete(name);
+    }
+    await this.#sweep();
+  }
+
+  async #writeMaps(next: ClassRecord): Promise<WrittenMap[]> {
+    const written: WrittenMap[] = [];
+    try {
+      for (const record of next.pairs) {
+        const pair = this.pairs.get(record.id);
+        if (!pair) continue;
+        for (const name of pair.stale) {
+          record.maps[name] = next.generation + 1;
+          const facts = {
+            name: mapFileName(record, name),
+            regions: pair.regions,
+            regionSize: pair.regionSize,
+          };
+          const file = await MapFile.create(this.folder, facts, pair.maps[name]);
+          written.push({ pair, name, file });
+        }
+      }
+      if (written.length > 0) await this.folder.sync();
+    } catch (error) {
+      for (const { file } of written) await file.close();
+      throw error;
+    }
+    reach('commit:maps-written');
+    return written;
+  }
+
+  /** Removes map files that no pair names. A leftover harms nobody, so errors are not ours. */
+  async #sweep(): Promise<void> {
+    const named = new Set(
+      this.record.pairs.flatMap((pair) => MAP_NAMES.map((name) => mapFileName(pair, name))),
+    );
+    for (const name of await this.folder.list()) {
+      if (/^pair\d+-/.test(name) && !named.has(name)) await this.folder.remove(name).catch(() => {});
+    }
+  }
+
+  /** Gives up everything that is open, in order, writing nothing. */
+  async dispose(): Promise<void> {
+    for (const pair of this.pairs.values()) await pair.close();
+    this.pairs.clear();
+    await this.#log?.close();
+    this.#log = undefined;
+    await this.closeDevices();
+    await this.lock?.release();
+  }
+}

@@ -1,0 +1,145 @@
+/**
+ * Looks at the images of a class and says which may have been written behind the engine's back, at
+ * open and between (DESIGN section 4, Trust). Verdicts go into the record in memory; they become
+ * durable with the next commit, and until then the old identities stay on disk, so that nothing is
+ * forgotten by not committing.
+ */
+
+import { KageError } from '../base/errors.ts';
+import type { DiskRecord, PairRecord } from '../catalog/records.ts';
+import { differentFile, movedSince, type Stamp } from '../device/stamp.ts';
+import { judge } from '../proxy/recovery.ts';
+import { targetOf } from '../proxy/transitions.ts';
+import type { State } from './state.ts';
+
+/** Takes the identity of every image and judges every pair by it. */
+export async function lookAtImages(state: State): Promise<void> {
+  const moved = new Map<string, string | null>();
+  for (const disk of state.record.disks) moved.set(disk.name, await lookAtDisk(state, disk));
+  const otherBoot = state.record.boot === null || state.record.boot !== state.host.boot();
+  const unclean = !state.record.clean;
+  for (const pair of state.record.pairs) {
+    const reasonOf = (volume: number) => {
+      const disk = state.diskOf(state.volumeById(volume));
+      const reason = moved.get(disk.name) ?? null;
+      if (reason !== null || disk.exclusive || !unclean || !otherBoot) return reason;
+      return 'may have lost its times: the machine went down while the class was open';
+    };
+    applyVerdict(state, pair, {
+      master: reasonOf(pair.master),
+      proxy: reasonOf(pair.proxy),
+      unclean,
+    });
+  }
+}
+
+/** Why a disk may have been written by others since its recorded identity, or null. */
+async function lookAtDisk(state: State, disk: DiskRecord): Promise<string | null> {
+  let stamp: Stamp;
+  try {
+    stamp = await state.host.stamp(disk.path, false);
+  } catch (error) {
+    if (!(error instanceof KageError)) throw error;
+    state.problems.set(
+      disk.name,
+      new KageError(error.code, `disk ${disk.name}: ${error.message}`, {
+        hint: 'bring the image back, or `kage break` and `kage remove` its volumes',
+        data: { ...error.data, disk: disk.name },
+      }),
+    );
+    return null;
+  }
+  state.seen.set(disk.name, stamp);
+  const different =
+    disk.stamp === null
+      ? stamp.size === disk.size
+        ? null
+        : `has ${stamp.size} bytes, not ${disk.size}`
+      : differentFile(disk.stamp, stamp);
+  if (different !== null) {
+    state.problems.set(
+      disk.name,
+      new KageError('image-changed', `disk ${disk.name}: ${disk.path} ${different}`, {
+        hint: 'bring the image back, or `kage break` and `kage remove` its volumes and add it anew',
+        data: { path: disk.path, disk: disk.name },
+      }),
+    );
+    return null;
+  }
+  if (disk.exclusive) return null;
+  return disk.stamp === null ? 'has no recorded identity' : movedSince(disk.stamp, stamp);
+}
+
+/** Changes the record (in memory) as the verdict says. */
+export function applyVerdict(
+  state: State,
+  record: PairRecord,
+  moved: { master: string | null; proxy: string | null; unclean: boolean },
+): void {
+  const pair = state.pair(record);
+  const verdict = judge(state.view(record), pair.maps.changed.isEmpty(), moved);
+  if (verdict.kind === 'trust') return;
+  record.doubt ??= verdict.reason;
+  if (verdict.kind !== 'invalid') return;
+  const target = state.sideVolume(record, targetOf(record.direction));
+  target.invalid ??= { reason: verdict.reason, since: state.host.now() };
+  target.started = false;
+  abandonCopy(state, record);
+}
+
+/** The unfinished copy is given up: what was pending is changed, as far as anyone knows. */
+export function abandonCopy(state: State, record: PairRecord): void {
+  const pair = state.pair(record);
+  pair.maps.changed.or(pair.maps.pending);
+  pair.maps.pending.clearAll();
+  pair.settling.clear();
+  pair.stale.add('changed');
+  pair.stale.add('pending');
+  record.copy = null;
+}
+
+/**
+ * Before identities are recorded anew: a disk that this process did not write must still have the
+ * identity it had when we looked. `settle`: waits until each stamp can exclude later writes.
+ */
+export async function takeStamps(state: State): Promise<Map<string, Stamp>> {
+  const stamps = new Map<string, Stamp>();
+  for (const disk of state.record.disks) {
+    if (state.problems.has(disk.name)) continue;
+    let stamp: Stamp;
+    try {
+      stamp = await state.host.stamp(disk.path, !disk.exclusive);
+    } catch {
+      continue; // It vanished meanwhile: the recorded identity stays, the next open will see.
+    }
+    const before = state.seen.get(disk.name);
+    if (before && !state.written.has(disk.name) && !disk.exclusive) {
+      const reason = writtenBetween(before, stamp);
+      if (reason !== null) doubtDisk(state, disk.name, reason);
+    }
+    stamps.set(disk.name, stamp);
+    state.seen.set(disk.name, stamp);
+  }
+  state.written.clear();
+  return stamps;
+}
+
+/** Whether a disk changed between two looks of one process, or null. Unreliable stamps may miss it. */
+export function writtenBetween(before: Stamp, after: Stamp): string | null {
+  return (
+    differentFile(before, after) ??
+    movedSince({ ...before, unreliable: null, takenAt: Infinity }, { ...after, unreliable: null })
+  );
+}
+
+function doubtDisk(state: State, disk: string, reason: string): void {
+  for (const record of state.record.pairs) {
+    const on = (volume: number) => state.volumeById(volume).disk === disk;
+    if (!on(record.master) && !on(record.proxy)) continue;
+    applyVerdict(state, record, {
+      master: on(record.master) ? reason : null,
+      proxy: on(record.proxy) ? reason : null,
+      unclean: false,
+    });
+  }
+}

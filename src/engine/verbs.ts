@@ -1,0 +1,402 @@
+/**
+ * The verbs of pairs: guard by the table, plan, settle and sync (VERB_STEPS), commit the row's
+ * effect for all pairs of the command at once, then copy what became pending.
+ */
+
+import { KageError } from '../base/errors.ts';
+import { reach } from '../base/faults.ts';
+import type { ClassRecord, PairRecord } from '../catalog/records.ts';
+import type { Link } from '../proxy/link.ts';
+import { type Direction, type Verb, VERBS } from '../proxy/states.ts';
+import { mapAfter, refusal, stateOf, targetOf } from '../proxy/transitions.ts';
+import type { CopyOptions, PairReport, VerbReport } from './api.ts';
+import { names, reportOf, runCopy, sideNames } from './copying.ts';
+import { type Plan, planCopy, requireDifferential, when } from './plan.ts';
+import type { State } from './state.ts';
+import { abandonCopy } from './trust.ts';
+
+export type VerbOptions = CopyOptions & {
+  instant?: boolean;
+  restore?: boolean;
+  unlock?: boolean;
+  /** The volumes that the manual wants stopped must be, instead of being stopped by the verb. */
+  strictStop?: boolean;
+  /** The proxy image was made by this very call. */
+  fresh?: boolean;
+};
+
+/** What one pair goes through in one call. */
+type Work = {
+  readonly id: number;
+  readonly plan: Plan | null;
+  /** The row is not applied: its unfinished or outdated copy is taken up again. */
+  readonly continues: boolean;
+  readonly notes: string[];
+};
+
+/** The word the user typed for a verb of the table. */
+const WORD: Partial<Record<Verb, string>> = { restoreKeep: 'restore --keep' };
+
+export async function runVerb(
+  state: State,
+  link: Link,
+  verb: Verb,
+  records: readonly PairRecord[],
+  options: VerbOptions,
+): Promise<VerbReport> {
+  const works = records.map((record) => prepare(state, verb, record, options));
+  requireOneMaster(state, verb, records);
+  for (const { plan, id } of works) {
+    if (plan && options.differentialOnly) {
+      requireDifferential(plan, `${word(verb)} ${names(state, state.pairRecord(id))}`);
+    }
+  }
+  if (options.dryRun) return dryReport(state, verb, works);
+  const copiesFirst = verb === 'part' || verb === 'swap';
+  const reports = new Map<number, PairReport['copy']>();
+  const begun = works.filter((w) => w.plan !== null && (w.continues || copiesFirst));
+  for (const work of begun) {
+    await takeUp(state, link, work, options);
+    reports.set(work.id, await copyOf(state, work, options));
+  }
+  const rows = works.filter((work) => !work.continues || copiesFirst);
+  if (rows.length > 0) {
+    await settleAndSync(state, link, rows);
+    const masters = rows.map((work) => effectOf(state, verb, work, options));
+    await state.commit((next) => {
+      for (const effect of masters) effect(next);
+    });
+    for (const work of rows) {
+      if (VERBS[verb].joined === 'gone') await dropPair(state, work.id);
+    }
+  }
+  for (const work of rows) {
+    if (work.plan && !copiesFirst) reports.set(work.id, await copyOf(state, work, options));
+  }
+  return {
+    verb: word(verb),
+    class: state.record.class,
+    dryRun: false,
+    pairs: works.map((work, i) => ({
+      ...nameOf(records[i], state),
+      state: stateNow(state, work.id),
+      copy: reports.get(work.id),
+      notes: work.notes,
+    })),
+  };
+}
+
+function word(verb: Verb): string {
+  return WORD[verb] ?? verb;
+}
+
+function nameOf(record: PairRecord, state: State): { master: string; proxy: string } {
+  return sideNames(state, record);
+}
+
+function stateNow(state: State, id: number): PairReport['state'] {
+  const record = state.record.pairs.find((p) => p.id === id);
+  return record ? stateOf(state.view(record)) : 'unrelated';
+}
+
+/** Guards one pair and plans its copy. Throws `wrong-state` with the reason. */
+function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOptions): Work {
+  const pair = state.pair(record);
+  const view = state.view(record);
+  const row = VERBS[verb];
+  const notes: string[] = [];
+  if (row.source !== null || row.target !== null || verb === 'part') {
+    state.usable(state.volumeById(record.master));
+    state.usable(state.volumeById(record.proxy));
+  }
+  const unfinished = !view.pendingEmpty || record.doubt !== null || state.volumeById(record.proxy).invalid !== null;
+  const continues = continuesOwn(verb, record, view.pendingEmpty, unfinished);
+  // A copy that part and swap need is made first, so the guard looks at what will be then.
+  const copiesFirst = verb === 'part' || verb === 'swap';
+  const seen =
+    copiesFirst && view.joined && view.direction === 'toProxy'
+      ? { ...view, pendingEmpty: true }
+      : view;
+  if (!continues) {
+    const siblings = state.siblings(record).map((s) => state.view(s));
+    const no = refusal(verb, seen, options, siblings);
+    if (no !== null) throw wrongState(state, verb, record, no.key, no.reason, no.hint);
+    requireStopped(state, verb, record, options);
+  }
+  if (options.instant && (row.pending !== 'keep' || copiesFirst)) {
+    notes.push('no server is running, so nobody waits: the copy was made to the end');
+  }
+  const copies = continues || row.pending === 'pending|changed';
+  const needed = copiesFirst && record.joined && (!view.pendingEmpty || record.doubt !== null);
+  if (!copies && !needed) {
+    return { id: record.id, plan: null, continues: false, notes };
+  }
+  const direction: Direction = continues || needed || row.direction === 'keep' ? record.direction : row.direction;
+  const plan = planCopy(state, record, word(verb), direction, options);
+  const nothing = plan.bytes === 0 && pair.maps.pending.isEmpty() && plan.method === 'differential';
+  if (nothing) notes.push('nothing had changed');
+  return { id: record.id, plan, continues, notes };
+}
+
+/** A verb that is run again: its own unfinished, failed or outdated copy goes on. */
+function continuesOwn(
+  verb: Verb,
+  record: PairRecord,
+  pendingEmpty: boolean,
+  unfinished: boolean,
+): boolean {
+  if (!record.joined || !unfinished) return false;
+  if (verb === 'join' || verb === 'rejoin') return record.direction === 'toProxy' || pendingEmpty;
+  return verb === 'restore' && record.direction === 'toMaster' && !pendingEmpty;
+}
+
+function wrongState(
+  state: State,
+  verb: Verb,
+  record: PairRecord,
+  key: string,
+  reason: string,
+  hint?: string,
+): KageError {
+  const { proxy } = sideNames(state, record);
+  const own = (verb === 'part' && key === 'is-parted') || (verb === 'rejoin' && key === 'is-joined');
+  let text = reason;
+  let advice = hint;
+  if (own || (verb === 'join' && record.joined)) {
+    text = `it is ${record.joined ? 'joined' : 'parted'} already, since ${when(record.since)}`;
+    advice = verb === 'part' ? 'for a new snapshot: `kage rejoin`, then `kage part`' : hint;
+  } else if (verb === 'join') {
+    text = `it is parted, since ${when(record.since)}`;
+    advice = `make it equal again: kage rejoin ${proxy}`;
+  } else if ((verb === 'restore' || verb === 'restoreKeep') && key === 'is-joined') {
+    text = 'it is joined: it has followed the master and has the same damage';
+    advice = 'restore from a proxy that was parted before';
+  }
+  return new KageError('wrong-state', `${word(verb)} ${proxy}: ${text}`, {
+    hint: advice,
+    data: { proxy, state: stateOf(state.view(record)), since: record.since, reason: key },
+  });
+}
+
+function requireStopped(state: State, verb: Verb, record: PairRecord, options: VerbOptions): void {
+  if (!options.strictStop) return;
+  for (const side of VERBS[verb].stopped) {
+    const volume = state.sideVolume(record, side);
+    if (!volume.started) continue;
+    throw new KageError('wrong-state', `${volume.name}: the volume is not stopped`, {
+      hint: `sdxvolume -F -c ${state.record.class} -v ${volume.name}`,
+      data: { volume: volume.name },
+    });
+  }
+}
+
+function requireOneMaster(state: State, verb: Verb, records: readonly PairRecord[]): void {
+  const restores = verb === 'restore' || verb === 'restoreKeep';
+  const masters = new Set<number>();
+  for (const { master } of records) {
+    if (restores && masters.has(master)) {
+      const { name } = state.volumeById(master);
+      throw new KageError('usage', `${name}: can be restored from one proxy at a time`);
+    }
+    masters.add(master);
+  }
+}
+
+/** Commits that an unfinished (or outdated) copy is taken up again. */
+async function takeUp(state: State, link: Link, work: Work, options: VerbOptions): Promise<void> {
+  const record = state.pairRecord(work.id);
+  await link.settle({ record, pair: state.pair(record) });
+  const effect = startCopy(state, work, options);
+  await state.commit(effect);
+}
+
+/** The part of an effect that every copy has in common: maps, method, the target's validity. */
+function startCopy(state: State, work: Work, options: VerbOptions): (next: ClassRecord) => void {
+  const plan = work.plan!;
+  const pair = state.pair(state.pairRecord(work.id));
+  if (plan.all) {
+    pair.stale.add('pending');
+    pair.maps.pending.setAll();
+  }
+  return (next) => {
+    const record = next.pairs.find((p) => p.id === work.id)!;
+    const target = next.volumes.find(
+      (v) => v.id === (targetOf(plan.direction) === 'master' ? record.master : record.proxy),
+    )!;
+    record.direction = plan.direction;
+    record.copy = { verb: plan.verb, method: plan.method, reason: plan.reason };
+    if (plan.all) record.doubt = null;
+    target.invalid = null;
+    if (options.strictStop === undefined && record.joined) {
+      next.volumes.find((v) => v.id === record.proxy)!.started = false;
+    }
+  };
+}
+
+async function copyOf(
+  state: State,
+  work: Work,
+  options: VerbOptions,
+): Promise<PairReport['copy']> {
+  const record = state.pairRecord(work.id);
+  return await runCopy(state, record, work.plan!, options);
+}
+
+/** VERB_STEPS before the commit, for every pair of the command. */
+async function settleAndSync(state: State, link: Link, works: readonly Work[]): Promise<void> {
+  const records = works.map((work) => state.pairRecord(work.id));
+  const families = new Set(
+    records.flatMap((r) => [r, ...state.siblings(r)]).map((r) => r.id),
+  );
+  for (const id of families) {
+    const record = state.pairRecord(id);
+    await link.settle({ record, pair: state.pair(record) });
+  }
+  reach('verb:settled');
+  const volumes = new Set(records.flatMap((r) => [r.master, r.proxy]));
+  for (const id of volumes) {
+    const volume = state.volumeById(id);
+    if (!state.problems.has(volume.disk)) await state.flushVolume(volume);
+  }
+  reach('verb:synced');
+}
+
+/** Changes the maps in memory and returns the change of the record. */
+function effectOf(
+  state: State,
+  verb: Verb,
+  work: Work,
+  options: VerbOptions,
+): (next: ClassRecord) => void {
+  const row = VERBS[verb];
+  const record = state.pairRecord(work.id);
+  const pair = state.pair(record);
+  if (row.abandons && !pair.maps.pending.isEmpty()) return abandonEffect(state, verb, work);
+  changeMaps(state, verb, record);
+  const start = work.plan && row.pending === 'pending|changed' ? startCopy(state, work, options) : null;
+  const spread = row.spreads ? spreadRestore(state, record, work.plan?.all ?? false) : [];
+  const now = state.host.now();
+  return (next) => {
+    const own = next.pairs.find((p) => p.id === work.id)!;
+    own.since = now;
+    own.lastVerb = word(verb);
+    if (row.joined === 'gone') next.pairs = next.pairs.filter((p) => p !== own);
+    else if (row.joined !== 'keep') own.joined = row.joined;
+    start?.(next);
+    for (const change of spread) change(next);
+    startVolumes(next, own, verb, options);
+    if (verb === 'swap') swapSlices(next, own);
+  };
+}
+
+function changeMaps(state: State, verb: Verb, record: PairRecord): void {
+  const row = VERBS[verb];
+  const pair = state.pair(record);
+  const { pending, changed, increment } = pair.maps;
+  if (row.pending === 'pending|changed') {
+    const union = mapAfter(row.pending, 'pending', verb);
+    pair.stale.add('pending');
+    if (!union.includes('pending')) pending.clearAll();
+    if (union.includes('changed')) pending.or(changed);
+    if (row.increment === 'pending|changed') {
+      pair.stale.add('increment');
+      increment.clearAll();
+      increment.or(pending);
+      if (record.doubt !== null) increment.setAll();
+    }
+  }
+  if (row.changed === 'none') {
+    pair.stale.add('changed');
+    changed.clearAll();
+  }
+}
+
+/** Cancel or break of an unfinished copy: its target is neither old nor new. */
+function abandonEffect(state: State, verb: Verb, work: Work): (next: ClassRecord) => void {
+  const record = state.pairRecord(work.id);
+  const side = targetOf(record.direction);
+  const now = state.host.now();
+  abandonCopy(state, record);
+  work.notes.push(`the ${side} is INVALID: the copy to it was not finished`);
+  return (next) => {
+    const own = next.pairs.find((p) => p.id === work.id)!;
+    const id = side === 'master' ? own.master : own.proxy;
+    const volume = next.volumes.find((v) => v.id === id)!;
+    volume.invalid = { reason: `${word(verb)} ended the copy to it unfinished`, since: now };
+    volume.started = false;
+    own.copy = null;
+    own.direction = 'toProxy';
+    own.since = now;
+    own.lastVerb = word(verb);
+    if (VERBS[verb].joined === 'gone') next.pairs = next.pairs.filter((p) => p !== own);
+  };
+}
+
+/** Siblings of a restored master: what changes under them is pending or changed for them. */
+function spreadRestore(
+  state: State,
+  record: PairRecord,
+  all: boolean,
+): ((next: ClassRecord) => void)[] {
+  const restored = state.pair(record).maps.pending;
+  const { proxy } = sideNames(state, record);
+  return state.siblings(record).map((sibling) => {
+    const name = sibling.joined ? 'pending' : 'changed';
+    const pair = state.pair(sibling);
+    pair.stale.add(name);
+    pair.maps[name].or(restored);
+    return (next: ClassRecord) => {
+      const own = next.pairs.find((p) => p.id === sibling.id)!;
+      if (all) own.doubt ??= `the master was restored from ${proxy} by comparison`;
+      else if (sibling.joined) {
+        own.copy ??= {
+          verb: 'restore',
+          method: 'differential',
+          reason: `regions that the restore from ${proxy} brought to the master`,
+        };
+      }
+    };
+  });
+}
+
+function startVolumes(next: ClassRecord, record: PairRecord, verb: Verb, options: VerbOptions): void {
+  const proxy = next.volumes.find((v) => v.id === record.proxy)!;
+  if (verb === 'part') proxy.started = !proxy.locked || (options.unlock ?? false);
+  if (verb === 'rejoin' || verb === 'restore') proxy.started = false;
+}
+
+/** The two volumes exchange their slices: the master lives on the proxy's disk from now on. */
+function swapSlices(next: ClassRecord, record: PairRecord): void {
+  const master = next.volumes.find((v) => v.id === record.master)!;
+  const proxy = next.volumes.find((v) => v.id === record.proxy)!;
+  [master.disk, proxy.disk] = [proxy.disk, master.disk];
+  [master.offset, proxy.offset] = [proxy.offset, master.offset];
+}
+
+async function dropPair(state: State, id: number): Promise<void> {
+  await state.pairs.get(id)?.close();
+  state.pairs.delete(id);
+}
+
+function dryReport(state: State, verb: Verb, works: readonly Work[]): VerbReport {
+  return {
+    verb: word(verb),
+    class: state.record.class,
+    dryRun: true,
+    pairs: works.map(({ id, plan, notes }) => {
+      const record = state.pairRecord(id);
+      return {
+        ...sideNames(state, record),
+        state: afterwards(verb, record),
+        copy: plan === null ? undefined : reportOf(plan),
+        notes,
+      };
+    }),
+  };
+}
+
+function afterwards(verb: Verb, record: PairRecord): PairReport['state'] {
+  const { joined } = VERBS[verb];
+  if (joined === 'gone') return 'unrelated';
+  return (joined === 'keep' ? record.joined : joined) ? 'joined' : 'parted';
+}

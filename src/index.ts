@@ -1,0 +1,22 @@
+/**
+ * The library: open a class of disk images, run the verbs on its volumes, follow the copies. See
+ * `docs/library.md` for an example that runs.
+ */
+
+export { type ErrorCode, ERRORS, EXIT, KageError } from './base/errors.ts';
+export type * from './engine/api.ts';
+export { copyImage, diffImages } from './engine/images.ts';
+export {
+  type EngineOptions,
+  findImage,
+  listClasses,
+  openClass,
+  readClass,
+  reopenCatalog,
+} from './engine/open.ts';
+export { followProgress } from './engine/follow.ts';
+
+import { workerCode } from './copy/crew.ts';
+
+// Copies run in threads whose code is the command's bundle beside this one; without it, in this thread.
+workerCode.url ??= new URL('./kage.js', import.meta.url);

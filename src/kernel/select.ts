@@ -1,0 +1,13 @@
+/** Chooses a kernel: WebAssembly where it runs, the plain twin elsewhere or when asked for. */
+import type { Kernel } from './kernel.ts';
+import { createReferenceKernel } from './reference.ts';
+import { canRunWasm, createWasmKernel } from './wasm.ts';
+
+/**
+ * Without a kind: wasm, or the twin where wasm with SIMD cannot run. With a kind: that one or an
+ * error, since whoever forces a kernel wants to know that it ran. `bytes`: as for `createWasmKernel`.
+ */
+export function createKernel(kind?: Kernel['kind'], options?: { bytes?: number }): Kernel {
+  const chosen = kind ?? (canRunWasm() ? 'wasm' : 'js');
+  return chosen === 'wasm' ? createWasmKernel(options) : createReferenceKernel(options);
+}

@@ -1,0 +1,35 @@
+/** Choosing a kernel. */
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { createKernel } from '../../src/kernel/select.ts';
+
+const test = suite('kernel: select');
+
+test('a kind asked for is the kind that runs', () => {
+  assert.is(createKernel('wasm').kind, 'wasm');
+  assert.is(createKernel('js').kind, 'js');
+});
+
+test('without a kind wasm runs where SIMD does, and the twin elsewhere', () => {
+  assert.is(createKernel().kind, 'wasm');
+  const { validate } = WebAssembly;
+  WebAssembly.validate = () => false;
+  try {
+    assert.is(createKernel().kind, 'js');
+    assert.is(createKernel(undefined, { bytes: 100_000 }).kind, 'js');
+  } finally {
+    WebAssembly.validate = validate;
+  }
+});
+
+test('without WebAssembly at all the twin runs', () => {
+  const whole = globalThis.WebAssembly;
+  Reflect.deleteProperty(globalThis, 'WebAssembly');
+  try {
+    assert.is(createKernel().kind, 'js');
+  } finally {
+    globalThis.WebAssembly = whole;
+  }
+});
+
+test.run();
