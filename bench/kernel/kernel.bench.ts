@@ -118,7 +118,7 @@ function diffRows(name: string, kernels: Kernel[], length: number, options: Opti
         kernelLine('twin', twin),
         line('Int32Array', () => loops.diffWords(i32[0], i32[1], REGION_SIZE / 4)),
         line('BigInt64Array', () => loops.diffBigWords(i64[0], i64[1], REGION_SIZE / 8)),
-        line('bytes', () => loops.diffWords(u8[0], u8[1], REGION_SIZE)),
+        line('bytes', () => loops.diffBytes(u8[0], u8[1], REGION_SIZE)),
       ],
     };
     return measure(bench, options);
@@ -189,7 +189,7 @@ function diffCopyRows(
         alternate('BigInt64Array', (s) =>
           loops.diffCopyBigWords(i64[s], ownBigWords, REGION_SIZE / 8),
         ),
-        alternate('bytes', (s) => loops.diffCopyWords(u8[s], u8[2], REGION_SIZE)),
+        alternate('bytes', (s) => loops.diffCopyBytes(u8[s], u8[2], REGION_SIZE)),
       ],
     };
     return measure(bench, options);
@@ -215,7 +215,7 @@ function nonZeroRows(name: string, kernels: Kernel[], length: number, options: O
         kernelLine('twin', twin),
         line('Int32Array', () => loops.nonZeroWords(i32[0], REGION_SIZE / 4)),
         line('BigInt64Array', () => loops.nonZeroBigWords(i64[0], REGION_SIZE / 8)),
-        line('bytes', () => loops.nonZeroWords(u8[0], REGION_SIZE)),
+        line('bytes', () => loops.nonZeroBytes(u8[0], REGION_SIZE)),
       ],
     };
     return measure(bench, options);
@@ -275,7 +275,7 @@ function orRows(name: string, kernels: Kernel[], length: number, options: Option
         },
         {
           row: 'bytes',
-          run: () => loops.orWords(byteTarget, u8[1]),
+          run: () => loops.orBytes(byteTarget, u8[1]),
           checksum: () => loops.countBytes(byteTarget),
         },
       ],

@@ -93,13 +93,25 @@ function windowOf(world: World): { pair: number; verb: Verb } | null {
 export class Events {
   readonly #off: Off;
   readonly #proxies: number;
-  readonly #regions: number;
+  /** All regions. */
+  readonly #all: readonly number[];
+  readonly #flushSteps: readonly (typeof FLUSH_STEPS)[number][];
+  readonly #copySteps: readonly (typeof COPY_STEPS)[number][];
+  readonly #verbSteps: readonly (typeof VERB_STEPS)[number][];
+  readonly #evictSteps: { readonly joined: readonly string[]; readonly parted: readonly string[] };
   readonly #rows = new Map<number, readonly WriteStep[]>();
 
   constructor(world: World, off: Off) {
     this.#off = off;
     this.#proxies = world.shape.proxies;
-    this.#regions = world.shape.regions;
+    this.#all = Array.from({ length: world.shape.regions }, (_, r) => r);
+    this.#flushSteps = keptSteps(FLUSH_STEPS, FLUSH_RULES, off);
+    this.#copySteps = keptSteps(COPY_STEPS, COPY_RULES, off);
+    this.#verbSteps = keptSteps(VERB_STEPS, VERB_RULES, off);
+    this.#evictSteps = {
+      joined: keptSteps<string>(EVICT_STEPS.joined, EVICT_RULES, off),
+      parted: keptSteps<string>(EVICT_STEPS.parted, EVICT_RULES, off),
+    };
   }
 
   /** All events but the power cut, which ends in many worlds. `live`: verbs in two halves. */
@@ -110,16 +122,16 @@ export class Events {
       const volume = v === MASTER ? 'master' : `proxy ${v}`;
       add(`write ${volume}`, (w, report) => this.#write(w, v, 0, true, report));
       add(`write ${volume} beside`, (w, report) => this.#write(w, v, 0, false, report));
-      for (let r = 1; r < this.#regions; r++) {
+      for (let r = 1; r < this.#all.length; r++) {
         add(`write ${volume} region ${r}`, (w, report) => this.#write(w, v, r, false, report));
       }
       add(`flush ${volume}`, (w, report) => this.#flush(w, v, report));
-      for (let r = 0; r < this.#regions; r++) {
+      for (let r = 0; r < this.#all.length; r++) {
         add(`evict ${volume} region ${r}`, (w, report) => this.#evict(w, v, r, report));
       }
     }
     for (let i = 0; i < this.#proxies; i++) {
-      for (let r = 0; r < this.#regions; r++) {
+      for (let r = 0; r < this.#all.length; r++) {
         add(`copy pair ${i + 1} region ${r}`, (w, report) => this.#copy(w, i, r, report));
       }
       add(`finish the copy of pair ${i + 1}`, (w) => this.#finish(w, i));
@@ -262,12 +274,12 @@ export class Events {
     const pairs = this.#related(world, volume);
     world.sync(volume);
     report('sync-own');
-    for (const step of keptSteps(FLUSH_STEPS, FLUSH_RULES, this.#off)) {
+    for (const step of this.#flushSteps) {
       for (const pair of pairs) {
         const other = volume === MASTER ? proxyOf(pair) : MASTER;
         const isTarget = targetVolume(world, pair) === volume;
         const settling = isTarget
-          ? this.#allRegions().filter((r) => isSettling(world, pair, r))
+          ? this.#all.filter((r) => isSettling(world, pair, r))
           : [];
         if (step === 'sync-mirror' && world.is(pair, JOINED)) world.sync(other);
         if (step === 'sync-source' && settling.length > 0) world.sync(other);
@@ -298,7 +310,7 @@ export class Events {
       this.#off,
     );
     if (waits) return false;
-    for (const step of keptSteps(COPY_STEPS, COPY_RULES, this.#off)) {
+    for (const step of this.#copySteps) {
       if (step === 'write' && region === 0) world.copyBlock(source, target);
       if (step === 'sync-source') world.sync(source);
       if (step === 'sync-target') world.sync(target);
@@ -325,10 +337,9 @@ export class Events {
 
   #evict(world: World, volume: number, region: number, report: Report): boolean {
     if (!world.isHot(volume, region) || evictionWaits(world.window !== 0, this.#off)) return false;
-    const regions = world.shape.wideExtents ? this.#allRegions() : [region];
+    const regions = world.shape.wideExtents ? this.#all : [region];
     for (const pair of this.#related(world, volume)) {
-      const steps = EVICT_STEPS[world.is(pair, JOINED) ? 'joined' : 'parted'];
-      for (const step of keptSteps<string>(steps, EVICT_RULES, this.#off)) {
+      for (const step of this.#evictSteps[world.is(pair, JOINED) ? 'joined' : 'parted']) {
         if (step === 'sync-source') world.sync(sourceVolume(world, pair));
         if (step === 'sync-target') world.sync(targetVolume(world, pair));
         // Maps of a verb that is not committed have no place on disk yet.
@@ -344,10 +355,6 @@ export class Events {
     return true;
   }
 
-  #allRegions(): number[] {
-    return Array.from({ length: this.#regions }, (_, r) => r);
-  }
-
   /** The first half of a verb: its steps before the commit that do not wait, and the switch. */
   #switch(world: World, pair: number, call: VerbCall, report: Report): boolean {
     if (world.window !== 0) return false;
@@ -355,7 +362,7 @@ export class Events {
     const row = VERBS[verb];
     if (!this.#off.has(VERB_RULES.settle)) {
       for (const i of this.#related(world, MASTER)) {
-        this.#settle(world, i, this.#allRegions(), report);
+        this.#settle(world, i, this.#all, report);
       }
     }
     const siblings = this.#related(world, MASTER).filter((i) => i !== pair);
@@ -398,7 +405,7 @@ export class Events {
   #applyMaps(world: World, pair: number, verb: Verb, row: VerbRow): void {
     const pending = mapAfter(row.pending, 'pending', verb, this.#off);
     const changed = mapAfter(row.changed, 'changed', verb, this.#off);
-    for (const r of this.#allRegions()) {
+    for (const r of this.#all) {
       const before = {
         all: true,
         pending: world.has(pair, r, PENDING),
@@ -424,7 +431,7 @@ export class Events {
   #spread(world: World, pair: number, sibling: number): void {
     const to = spreadsTo({ joined: world.is(sibling, JOINED) });
     if (to.direction !== 'keep') world.set(sibling, TO_MASTER, to.direction === 'toMaster');
-    for (const r of this.#allRegions()) {
+    for (const r of this.#all) {
       if (!world.has(pair, r, PENDING)) continue;
       world.mark(sibling, r, to.map === 'pending' ? PENDING : CHANGED, true);
     }
@@ -436,7 +443,7 @@ export class Events {
     if (window === null) return false;
     const { pair, verb } = window;
     const source = VERBS[verb].source ?? (world.is(pair, TO_MASTER) ? 'proxy' : 'master');
-    for (const step of keptSteps(VERB_STEPS, VERB_RULES, this.#off)) {
+    for (const step of this.#verbSteps) {
       if (step === 'sync-source') world.sync(source === 'master' ? MASTER : proxyOf(pair));
       if (step === 'sync-target') world.sync(source === 'master' ? proxyOf(pair) : MASTER);
       if (step === 'commit') {
@@ -451,7 +458,7 @@ export class Events {
   }
 
   #clearLog(world: World): void {
-    for (const r of this.#allRegions()) {
+    for (const r of this.#all) {
       for (let v = 0; v <= this.#proxies; v++) world.heat(v, r, false);
     }
   }
@@ -464,7 +471,7 @@ export class Events {
     world.loadMetadata();
     const copied: number[] = [];
     for (const pair of this.#related(world, MASTER)) {
-      for (const r of this.#allRegions()) {
+      for (const r of this.#all) {
         if (!world.isHot(MASTER, r) && !world.isHot(proxyOf(pair), r)) continue;
         const joined = world.is(pair, JOINED);
         const pending = world.has(pair, r, PENDING);
