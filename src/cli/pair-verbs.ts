@@ -22,7 +22,7 @@ export type PairCall = {
 export async function runPairVerb(call: PairCall, session: Session): Promise<undefined> {
   const { printer, dryRun } = session;
   const name = await session.classOf(call.refs);
-  const { report, info } = await session.withClass(
+  const work = session.withClass(
     name,
     async (diskClass) => {
       if (call.overwrites && !dryRun && !printer.options.quiet) {
@@ -32,11 +32,12 @@ export async function runPairVerb(call: PairCall, session: Session): Promise<und
           await printer.say(`${call.verb}: ${announcement(pair, before).text}`);
         }
       }
-      const report = await continuing(call.run(diskClass, { dryRun }));
+      const report = await call.run(diskClass, { dryRun });
       return { report, info: await diskClass.info() };
     },
     { create: call.create ?? false },
   );
+  const { report, info } = await continuing(work);
   // Printed once the class is closed: what is printed is durable.
   const lines = report.pairs.flatMap((pair) => pairLines(call.verb, pair, dryRun, info));
   await printer.result(report, lines);

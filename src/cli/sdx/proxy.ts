@@ -13,7 +13,7 @@ export async function sdxproxy(words: SdxWords, session: Session): Promise<undef
   const call = translateProxy(words);
   const { printer, dryRun } = session;
   for (const text of call.warnings) await warn(session, call.proxies.join(','), text);
-  const { report, info } = await session.withClass(call.class, async (diskClass) => {
+  const work = session.withClass(call.class, async (diskClass) => {
     if (call.overwrites && !dryRun && !printer.options.quiet) {
       const plan = await callEngine(diskClass, call, session, true);
       const before = await diskClass.info();
@@ -22,9 +22,10 @@ export async function sdxproxy(words: SdxWords, session: Session): Promise<undef
         await printer.say(line('INFO', target, text));
       }
     }
-    const report = await continuing(callEngine(diskClass, call, session, dryRun));
+    const report = await callEngine(diskClass, call, session, dryRun);
     return { report, info: await diskClass.info() };
   });
+  const { report, info } = await continuing(work);
   const lines = report.pairs.flatMap((pair) => {
     const copy = pair.copy && copyText(pair.copy, pair, dryRun, info);
     return pairLines(call, pair, dryRun, copy);
