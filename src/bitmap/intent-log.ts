@@ -30,33 +30,42 @@ export class IntentLog {
   #sequence = 1;
   #slot = 0;
   #stale = false;
+  /** Most extents it holds. */
+  readonly #most: number;
 
-  private constructor(device: BlockDevice, kernel: Kernel) {
+  private constructor(device: BlockDevice, kernel: Kernel, most: number) {
     this.#device = device;
     this.#kernel = kernel;
+    this.#most = most;
     this.#scratch = kernel.allocate(SLOT + HASH_STATE_BYTES);
   }
 
-  static async create(folder: Folder, kernel: Kernel): Promise<IntentLog> {
+  static async create(
+    folder: Folder,
+    kernel: Kernel,
+    most = EXTENTS_MAX,
+  ): Promise<IntentLog> {
     const device = await folder.open('intent', { create: 2 * SLOT });
     await device.flush();
     await folder.sync();
-    return new IntentLog(device, kernel);
+    return new IntentLog(device, kernel, most);
   }
 
   /** `doubt`: the log cannot be believed; everything may be hot. Null when it can. */
   static async open(
     folder: Folder,
     kernel: Kernel,
+    most = EXTENTS_MAX,
   ): Promise<{ log: IntentLog; doubt: string | null }> {
     let device: BlockDevice;
     try {
       device = await folder.open('intent', {});
       if (device.size !== 2 * SLOT) throw new Error('size');
     } catch {
-      return { log: await IntentLog.create(folder, kernel), doubt: 'the intent log is missing' };
+      const log = await IntentLog.create(folder, kernel, most);
+      return { log, doubt: 'the intent log is missing' };
     }
-    const log = new IntentLog(device, kernel);
+    const log = new IntentLog(device, kernel, most);
     return { log, doubt: await log.#read() };
   }
 
@@ -83,7 +92,7 @@ export class IntentLog {
   victims(extents: readonly HotExtent[]): readonly HotExtent[] {
     const wanted = new Set(extents.map(keyOf));
     const fresh = [...wanted].filter((key) => !this.#hot.has(key)).length;
-    const surplus = this.#hot.size + fresh - EXTENTS_MAX;
+    const surplus = this.#hot.size + fresh - this.#most;
     if (surplus <= 0) return [];
     return [...this.#hot.entries()]
       .filter(([key]) => !wanted.has(key))
@@ -94,7 +103,7 @@ export class IntentLog {
   /** Makes extents durable. They fit: the caller has evicted the `victims`. */
   async enter(extents: readonly HotExtent[]): Promise<void> {
     for (const extent of extents) this.#hot.set(keyOf(extent), extent);
-    assert(this.#hot.size <= EXTENTS_MAX, 'the intent log is full');
+    assert(this.#hot.size <= this.#most, 'the intent log is full');
     reach('intent:before-write');
     await this.#write();
     reach('intent:durable');

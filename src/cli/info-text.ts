@@ -53,7 +53,7 @@ function pairText(pair: PairInfo, info: ClassInfo): string[] {
   if (!pair.joined) {
     lines.push(`  changed  ${pair.changedRegions} of ${all}, ${bytes(pair.changedRegions)}`);
   }
-  if (pair.incrementRegions > 0) {
+  if (!pair.joined && pair.incrementRegions > 0) {
     const since = `${plural(pair.incrementRegions, 'region')}, ${bytes(pair.incrementRegions)}`;
     lines.push(`  backup   ${since} differ from the part before`);
   }

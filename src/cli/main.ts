@@ -7,7 +7,7 @@ import './guarded-env.ts';
 import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { basename } from 'node:path';
-import { EXIT } from '../base/errors.ts';
+import { EXIT, errnoOf, ioError } from '../base/errors.ts';
 import { copyImage, diffImages } from '../engine/images.ts';
 import { findImage, listClasses, openClass, readClass, reopenCatalog } from '../engine/open.ts';
 import type { CliEnvironment, Output } from './environment.ts';
@@ -25,13 +25,16 @@ function allowed<T>(read: () => T): T | undefined {
   }
 }
 
-function outputTo(stream: NodeJS.WriteStream): Output {
+function outputTo(stream: NodeJS.WriteStream, name: string): Output {
   // A reader that leaves is told to the writer by `write` below, not by a crash.
   stream.on('error', () => {});
   return {
     write: (data) =>
       new Promise((resolve, reject) => {
-        stream.write(data, (error) => (error ? reject(error) : resolve()));
+        stream.write(data, (error) => {
+          if (!error) resolve();
+          else reject(errnoOf(error) === 'EPIPE' ? error : ioError('write', name, error));
+        });
       }),
     isTTY: allowed(() => stream.isTTY) === true,
     columns: allowed(() => stream.columns) || 80,
@@ -51,8 +54,8 @@ function signalOfInterrupts(): AbortSignal {
 const signal = signalOfInterrupts();
 
 const environment: CliEnvironment = {
-  stdout: outputTo(process.stdout),
-  stderr: outputTo(process.stderr),
+  stdout: outputTo(process.stdout, 'standard output'),
+  stderr: outputTo(process.stderr, 'standard error'),
   stdinIsTTY: allowed(() => process.stdin.isTTY) === true,
   readStdin: () => {
     // Ctrl-C must not wait for the next data.

@@ -14,6 +14,8 @@ export type PairCall = {
   readonly refs: readonly string[];
   /** The class is made when it does not exist. */
   readonly create?: boolean;
+  /** Tracking unit that was asked for, bytes. */
+  readonly regionSize?: number;
   /** Existing data will be overwritten: say so first. */
   readonly overwrites: boolean;
   run(diskClass: DiskClass, options: { readonly dryRun: boolean }): Promise<VerbReport>;
@@ -27,9 +29,10 @@ export async function runPairVerb(call: PairCall, session: Session): Promise<und
     async (diskClass) => {
       if (call.overwrites && !dryRun && !printer.options.quiet) {
         const plan = await call.run(diskClass, { dryRun: true });
-        const before = await diskClass.info();
+        const facts = { info: await diskClass.info(), regionSize: call.regionSize };
         for (const pair of plan.pairs) {
-          await printer.say(`${call.verb}: ${announcement(pair, before).text}`);
+          const { subject, text } = announcement(pair, facts);
+          await printer.say(`${call.verb}: ${subject} ${text}`);
         }
       }
       const report = await call.run(diskClass, { dryRun });
@@ -39,7 +42,8 @@ export async function runPairVerb(call: PairCall, session: Session): Promise<und
   );
   const { report, info } = await continuing(work);
   // Printed once the class is closed: what is printed is durable.
-  const lines = report.pairs.flatMap((pair) => pairLines(call.verb, pair, dryRun, info));
+  const facts = { info, regionSize: call.regionSize };
+  const lines = report.pairs.flatMap((pair) => pairLines(call.verb, pair, dryRun, facts));
   await printer.result(report, lines);
   return undefined;
 }

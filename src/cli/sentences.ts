@@ -1,39 +1,43 @@
 /** Reports of the engine as sentences for people: what will be done, what was done, and why. */
 
+import { REGION_SIZE_DEFAULT } from '../base/limits.ts';
 import { formatSeconds, formatSize, plural } from '../base/units.ts';
 import type { ClassInfo, CopyReport, PairReport, VerifyReport } from '../engine/api.ts';
 
-/** Bytes of the regions that a copy looks at, if the class knows the pair. */
-export function lookedAt(copy: CopyReport, pair: PairReport, info: ClassInfo): number | undefined {
-  const known = info.pairs.find((p) => p.master === pair.master && p.proxy === pair.proxy);
-  const volume = info.volumes.find((v) => v.name === pair.master);
-  if (!known || !volume) return undefined;
-  return Math.min(copy.regions * known.regionSize, volume.size);
+/** What a sentence needs to know beside the report: sizes, and the tracking unit of a new pair. */
+export type Facts = { readonly info: ClassInfo; readonly regionSize?: number };
+
+/** Bytes of the regions that a copy looks at. */
+export function lookedAt(copy: CopyReport, pair: PairReport, facts: Facts): number {
+  const { pairs, volumes } = facts.info;
+  const known = pairs.find((p) => p.master === pair.master && p.proxy === pair.proxy);
+  const volume = volumes.find((v) => v.name === pair.master);
+  const regionSize = known?.regionSize ?? facts.regionSize ?? REGION_SIZE_DEFAULT;
+  return Math.min(copy.regions * regionSize, volume?.size ?? Number.POSITIVE_INFINITY);
 }
 
-/** The side that a planned copy writes to, and what will happen to it, both for people. */
+/** The side that a planned copy writes to, with its path, and what will happen to it. */
 export function announcement(
   pair: PairReport,
-  info: ClassInfo,
-): { readonly target: string; readonly text: string } {
+  facts: Facts,
+): { readonly target: string; readonly subject: string; readonly text: string } {
   const copy = pair.copy;
   const [target, source] =
     copy?.direction === 'toMaster' ? [pair.master, pair.proxy] : [pair.proxy, pair.master];
-  const path = info.volumes.find((v) => v.name === target)?.path;
+  const path = facts.info.volumes.find((v) => v.name === target)?.path;
   const subject = path === undefined ? target : `${target} (${path})`;
   if (!copy || copy.regions === 0) {
     const why = copy ? ` (${copy.method}: ${copy.reason})` : '';
-    return { target, text: `nothing of ${subject} will be overwritten${why}` };
+    return { target, subject, text: `stays as it is, nothing to copy${why}` };
   }
-  const plan = planned(copy, pair, info);
-  return { target, text: `${subject} will be overwritten from ${source}: ${plan}` };
+  const plan = planned(copy, pair, facts);
+  return { target, subject, text: `will be overwritten from ${source}: ${plan}` };
 }
 
 /** `12 regions, 768 KiB, differential: tracked since part` */
-function planned(copy: CopyReport, pair: PairReport, info: ClassInfo): string {
-  const bytes = lookedAt(copy, pair, info);
-  const size = bytes === undefined ? '' : `, ${formatSize(bytes)}`;
-  return `${plural(copy.regions, 'region')}${size}, ${copy.method}: ${copy.reason}`;
+function planned(copy: CopyReport, pair: PairReport, facts: Facts): string {
+  const size = formatSize(lookedAt(copy, pair, facts));
+  return `${plural(copy.regions, 'region')}, ${size}, ${copy.method}: ${copy.reason}`;
 }
 
 type Words = { readonly done: string; readonly planned: string };
@@ -66,18 +70,13 @@ const EXPECTED: Readonly<Record<string, string>> = {
 };
 
 /** `vm-proxy: joined (full copy of 2 GiB, 1.1 GiB written, 1.4 s: first copy)`, then its notes. */
-export function pairLines(
-  verb: string,
-  pair: PairReport,
-  dryRun: boolean,
-  info: ClassInfo,
-): string[] {
+export function pairLines(verb: string, pair: PairReport, dryRun: boolean, facts: Facts): string[] {
   const words = PAIR_WORDS[verb] ?? { done: `$p: ${verb} done`, planned: `$p: ${verb} planned` };
   const what = (dryRun ? words.planned : words.done)
     .replace('$m', pair.master)
     .replace('$p', pair.proxy);
   const state = EXPECTED[verb] === pair.state ? '' : `, ${pair.state}`;
-  const copy = pair.copy ? ` (${copyText(pair.copy, pair, dryRun, info)})` : '';
+  const copy = pair.copy ? ` (${copyText(pair.copy, pair, dryRun, facts)})` : '';
   return [`${what}${state}${copy}`, ...pair.notes.map((note) => `  ${note}`)];
 }
 
@@ -86,16 +85,18 @@ export function copyText(
   copy: CopyReport,
   pair: PairReport,
   dryRun: boolean,
-  info: ClassInfo,
+  facts: Facts,
 ): string {
-  const bytes = lookedAt(copy, pair, info) ?? copy.bytesRead;
+  const { method, reason, regions } = copy;
+  if (regions === 0) return `${method}, nothing to copy: ${reason}`;
   const time = formatSeconds(copy.seconds);
-  const copied = `${copy.method} copy of ${formatSize(bytes)}`;
+  const size = formatSize(lookedAt(copy, pair, facts));
+  const copied = method === 'compare' ? `compare of ${size}` : `${method} copy of ${size}`;
   if (dryRun) {
     const about = copy.seconds > 0 ? `, about ${time}` : '';
-    return `${copied}, ${plural(copy.regions, 'region')}${about}: ${copy.reason}`;
+    return `${copied}, ${plural(regions, 'region')}${about}: ${reason}`;
   }
-  return `${copied}, ${formatSize(copy.bytesWritten)} written, ${time}: ${copy.reason}`;
+  return `${copied}, ${formatSize(copy.bytesWritten)} written, ${time}: ${reason}`;
 }
 
 /** One pair of `kage verify`. */

@@ -108,12 +108,11 @@ export class Session {
     }
     const volume = volumes.find((v) => v.name === name);
     if (volume) return volume;
-    const near = nearest(
-      name,
-      volumes.map((v) => v.name),
-    );
+    const names = volumes.map((v) => v.name);
+    const near = nearest(name, names);
+    const some = names.length > 0 ? `its volumes: ${names.slice(0, 8).join(', ')}; ` : '';
     throw new KageError('no-such-object', `class ${className} has no volume ${name}`, {
-      hint: near === undefined ? 'for a file in this folder write ./NAME' : `did you mean ${near}?`,
+      hint: near ? `did you mean ${near}?` : `${some}for a file in this folder write ./${name}`,
       data: { volume: name, class: className },
     });
   }

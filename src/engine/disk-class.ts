@@ -5,7 +5,7 @@
 
 import { KageError } from '../base/errors.ts';
 import { reach } from '../base/faults.ts';
-import { EXTENT_SIZE, HEARTBEAT_MS } from '../base/limits.ts';
+import { HEARTBEAT_MS } from '../base/limits.ts';
 import type { PairRecord, VolumeRecord } from '../catalog/records.ts';
 import { type Ground, Link } from '../proxy/link.ts';
 import type { Pair } from '../proxy/pair.ts';
@@ -384,6 +384,7 @@ function groundOf(state: State): Ground {
     device: (volume, access) => state.device(state.volumeById(volume), access),
     flushVolume: (volume) => state.flushVolume(state.volumeById(volume)),
     log: () => state.log(),
+    extentSize: state.tuning.extentSize,
     async mirrorFailed({ record, pair }, regions, error) {
       const { changed, pending } = pair.maps;
       changed.set(regions.first, regions.count);
@@ -392,7 +393,7 @@ function groundOf(state: State): Ground {
       pair.settling.clear();
       // What the failing side had not synced may be gone as well: everything hot has changed.
       for (const { volume, extent } of (await state.log()).extents) {
-        if (volume === record.master) markExtent(pair, extent);
+        if (volume === record.master) markExtent(pair, extent, state.tuning.extentSize);
       }
       pair.stale.add('changed');
       pair.stale.add('pending');
@@ -420,8 +421,8 @@ function groundOf(state: State): Ground {
   };
 }
 
-function markExtent(pair: Pair, extent: number): void {
-  const perExtent = EXTENT_SIZE / pair.regionSize;
+function markExtent(pair: Pair, extent: number, extentSize: number): void {
+  const perExtent = extentSize / pair.regionSize;
   const first = extent * perExtent;
   const count = Math.min(perExtent, pair.regions - first);
   if (count > 0) pair.maps.changed.set(first, count);

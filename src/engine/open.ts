@@ -14,7 +14,7 @@ import type { ClassInfo, DiskClass } from './api.ts';
 import { OpenClass } from './disk-class.ts';
 import { describeClass } from './info.ts';
 import { loadPairs, recover } from './recover.ts';
-import { State } from './state.ts';
+import { State, type Tuning } from './state.ts';
 import { lookAtImages } from './trust.ts';
 
 export type EngineOptions = {
@@ -26,6 +26,7 @@ export type EngineOptions = {
   readonly command?: string;
   /** Another world than this machine's (tests, simulation). */
   readonly host?: Host;
+  readonly tuning?: Tuning;
 };
 
 /**
@@ -49,7 +50,7 @@ export async function openClass(
     if (!existed) await folder.removeSelf();
     throw error;
   }
-  const state = await openState(name, { host, kernel, folder, lock });
+  const state = await openState(name, { host, kernel, folder, lock, tuning: options.tuning });
   const owner = (facts: ImageFacts, rule?: { except?: string }) =>
     ownerOf(facts, options, host, kernel, rule?.except);
   return new OpenClass(state, owner, { heartbeat: host.threads });
@@ -57,7 +58,7 @@ export async function openClass(
 
 async function openState(
   name: string,
-  parts: { host: Host; kernel: Kernel; folder: Folder; lock: Lock },
+  parts: { host: Host; kernel: Kernel; folder: Folder; lock: Lock; tuning?: Tuning },
 ): Promise<State> {
   const { folder, kernel, lock } = parts;
   let state: State | undefined;

@@ -5,7 +5,6 @@
  */
 
 import { reach } from '../base/faults.ts';
-import { EXTENT_SIZE } from '../base/limits.ts';
 import type { HotExtent } from '../bitmap/intent-log.ts';
 import type { MapName, PairRecord } from '../catalog/records.ts';
 import { Pair } from '../proxy/pair.ts';
@@ -78,8 +77,9 @@ async function recoverExtent(state: State, { volume, extent }: HotExtent): Promi
   const records = state.record.pairs.filter((p) => p.master === volume || p.proxy === volume);
   for (const record of records) {
     const pair = state.pair(record);
-    const begin = Math.floor((extent * EXTENT_SIZE) / pair.regionSize);
-    const end = Math.min(begin + EXTENT_SIZE / pair.regionSize, pair.regions);
+    const { extentSize } = state.tuning;
+    const begin = Math.floor((extent * extentSize) / pair.regionSize);
+    const end = Math.min(begin + extentSize / pair.regionSize, pair.regions);
     for (let region = begin; region < end; region++) await recoverRegion(state, record, pair, region);
   }
 }

@@ -7,6 +7,7 @@
 import { assert } from '../base/assert.ts';
 import { KageError } from '../base/errors.ts';
 import { reach } from '../base/faults.ts';
+import { EXTENT_SIZE, EXTENTS_MAX } from '../base/limits.ts';
 import { nearest } from '../base/units.ts';
 import { IntentLog } from '../bitmap/intent-log.ts';
 import { MapFile } from '../bitmap/map-file.ts';
@@ -30,6 +31,9 @@ import { Pair, viewOf } from '../proxy/pair.ts';
 import type { Side } from '../proxy/states.ts';
 import { type PairView, sourceOf, targetOf } from '../proxy/transitions.ts';
 
+/** Sizes that only a simulation wants different, and then in every session of a class. */
+export type Tuning = { readonly extentSize: number; readonly extentsMax: number };
+
 type WrittenMap = { pair: Pair; name: MapName; file: MapFile };
 
 export class State {
@@ -37,6 +41,7 @@ export class State {
   readonly kernel: Kernel;
   readonly folder: Folder;
   readonly lock: Lock | undefined;
+  readonly tuning: Tuning;
   record: ClassRecord;
   readonly pairs = new Map<number, Pair>();
   /** Disks that cannot be used now, and why. */
@@ -56,12 +61,14 @@ export class State {
     folder: Folder;
     record: ClassRecord;
     lock?: Lock;
+    tuning?: Tuning;
   }) {
     this.host = parts.host;
     this.kernel = parts.kernel;
     this.folder = parts.folder;
     this.record = parts.record;
     this.lock = parts.lock;
+    this.tuning = parts.tuning ?? { extentSize: EXTENT_SIZE, extentsMax: EXTENTS_MAX };
   }
 
   /** True once this process has committed anything. */
@@ -208,14 +215,15 @@ export class State {
   // The intent log
 
   async log(): Promise<IntentLog> {
-    this.#log ??= (await IntentLog.open(this.folder, this.kernel)).log;
+    this.#log ??= (await IntentLog.open(this.folder, this.kernel, this.tuning.extentsMax)).log;
     return this.#log;
   }
 
   /** The log if the class has one, with the doubt about it. */
   async openLog(): Promise<string | null> {
     if (!(await this.folder.list()).includes('intent')) return null;
-    const { log, doubt } = await IntentLog.open(this.folder, this.kernel);
+    const { extentsMax } = this.tuning;
+    const { log, doubt } = await IntentLog.open(this.folder, this.kernel, extentsMax);
     this.#log = log;
     return doubt;
   }

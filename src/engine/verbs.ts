@@ -132,10 +132,34 @@ function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOpti
     return { id: record.id, plan: null, continues: false, notes };
   }
   const direction: Direction = continues || needed || row.direction === 'keep' ? record.direction : row.direction;
+  requireWholeSource(state, verb, record, direction);
   const plan = planCopy(state, record, word(verb), direction, options);
   const nothing = plan.bytes === 0 && pair.maps.pending.isEmpty() && plan.method === 'differential';
   if (nothing) notes.push('nothing had changed');
   return { id: record.id, plan, continues, notes };
+}
+
+/** A master that is being restored from a sibling is no source for anybody. */
+function requireWholeSource(
+  state: State,
+  verb: Verb,
+  record: PairRecord,
+  direction: Direction,
+): void {
+  if (direction !== 'toProxy') return;
+  const restoring = state
+    .siblings(record)
+    .find((s) => s.direction === 'toMaster' && !state.pair(s).maps.pending.isEmpty());
+  if (!restoring) return;
+  const from = sideNames(state, restoring).proxy;
+  throw wrongState(
+    state,
+    verb,
+    record,
+    'sibling-restoring',
+    `the master is being restored from ${from}`,
+    `finish that with: kage restore ${from}`,
+  );
 }
 
 /** A verb that is run again: its own unfinished, failed or outdated copy goes on. */

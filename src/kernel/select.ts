@@ -8,6 +8,14 @@ import { canRunWasm, createWasmKernel } from './wasm.ts';
  * error, since whoever forces a kernel wants to know that it ran. `bytes`: as for `createWasmKernel`.
  */
 export function createKernel(kind?: Kernel['kind'], options?: { bytes?: number }): Kernel {
-  const chosen = kind ?? (canRunWasm() ? 'wasm' : 'js');
-  return chosen === 'wasm' ? createWasmKernel(options) : createReferenceKernel(options);
+  if (kind === 'wasm') return createWasmKernel(options);
+  if (kind === 'js' || !canRunWasm()) return createReferenceKernel(options);
+  try {
+    return createWasmKernel(options);
+  } catch (error) {
+    // Engines reserve gigabytes of address space for any wasm memory, which a limit (`ulimit -v`)
+    // may forbid; the twin takes only what it uses.
+    if (error instanceof RangeError) return createReferenceKernel(options);
+    throw error;
+  }
 }

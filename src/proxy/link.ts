@@ -6,7 +6,6 @@
 
 import { assert } from '../base/assert.ts';
 import { reach } from '../base/faults.ts';
-import { EXTENT_SIZE } from '../base/limits.ts';
 import type { HotExtent, IntentLog } from '../bitmap/intent-log.ts';
 import type { Run } from '../bitmap/region-map.ts';
 import type { PairRecord } from '../catalog/records.ts';
@@ -15,8 +14,8 @@ import type { Pair } from './pair.ts';
 import type { Side, WriteStep } from './states.ts';
 import { readFrom, sourceOf, stepIndex, targetOf, writeSteps } from './transitions.ts';
 
-/** Longest piece of a write, bytes: its extents fit the intent log many times over. */
-const PIECE_LENGTH_MAX = 16 * EXTENT_SIZE;
+/** Longest piece of a write, in hot extents: the intent log holds many times as many. */
+const PIECE_EXTENTS = 16;
 
 /** One pair as the volume at hand sees it. */
 export type Strand = { readonly record: PairRecord; readonly pair: Pair };
@@ -28,6 +27,8 @@ export interface Ground {
   device(volume: number, access: 'read' | 'write'): Promise<BlockDevice>;
   flushVolume(volume: number): Promise<void>;
   log(): Promise<IntentLog>;
+  /** Bytes of a hot extent, a multiple of every region size. */
+  readonly extentSize: number;
   /** Durably: parted, the proxy INVALID, these regions and all hot ones changed. */
   mirrorFailed(strand: Strand, regions: Run, error: unknown): Promise<void>;
   /** Durably: the target of the unfinished copy INVALID, its pending regions changed. */
@@ -79,7 +80,7 @@ export class Link {
     for (let done = 0; done < data.byteLength; ) {
       // A failed side changes the pairs, so strands and steps are asked anew for each piece.
       const strands = this.#ground.strands(volume);
-      const rest = data.subarray(done, done + PIECE_LENGTH_MAX);
+      const rest = data.subarray(done, done + PIECE_EXTENTS * this.#ground.extentSize);
       const piece = this.#piece(strands, volume, offset + done, rest);
       await this.#writePiece(own, volume, strands, piece);
       done += piece.data.byteLength;
@@ -270,8 +271,9 @@ export class Link {
 
   async #enterLog(volume: number, piece: Piece): Promise<void> {
     const log = await this.#ground.log();
-    const first = Math.floor(piece.offset / EXTENT_SIZE);
-    const last = Math.floor((piece.offset + piece.data.byteLength - 1) / EXTENT_SIZE);
+    const { extentSize } = this.#ground;
+    const first = Math.floor(piece.offset / extentSize);
+    const last = Math.floor((piece.offset + piece.data.byteLength - 1) / extentSize);
     const extents: HotExtent[] = [];
     for (let extent = first; extent <= last; extent++) extents.push({ volume, extent });
     if (log.covers(extents)) return;

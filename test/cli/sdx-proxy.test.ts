@@ -3,7 +3,8 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { KageError } from '../../src/base/errors.ts';
-import { world } from './fake.ts';
+import type { ClassInfo } from '../../src/engine/api.ts';
+import { classInfo, world } from './fake.ts';
 
 const test = suite('sdxproxy');
 const STRICT = { strictStop: true };
@@ -44,7 +45,7 @@ const FORMS: readonly (readonly [string, string, readonly unknown[], object])[] 
 
 for (const [words, name, refs, options] of FORMS) {
   test(`sdxproxy ${words}`, async () => {
-    const w = world({ on: { openClass: () => undefined }, classes: [classC()] });
+    const w = world({ classes: [classC()] });
     assert.is(await w.run('sdxproxy', ...words.split(' ')), 0, w.err());
     assert.is(w.last('openClass')![0], 'C');
     assert.equal(w.last(name), [...refs, { dryRun: false, ...options }]);
@@ -52,22 +53,8 @@ for (const [words, name, refs, options] of FORMS) {
   });
 }
 
-function classC() {
-  const [info] = world().env ? [{ class: 'C' }] : [];
-  return { ...baseClass(), ...info };
-}
-
-function baseClass() {
-  return {
-    class: 'C',
-    folder: '/state/C',
-    generation: 1,
-    closed: null,
-    holder: null,
-    disks: [],
-    volumes: [],
-    pairs: [],
-  };
+function classC(): ClassInfo {
+  return classInfo({ class: 'C', disks: [], volumes: [], pairs: [] });
 }
 
 const WRONG: readonly (readonly [string, number, RegExp])[] = [
@@ -143,6 +130,19 @@ test('errors name their object once', async () => {
   const w = world({ on });
   assert.is(await w.run(...'sdxproxy Rejoin -c default -p vm-proxy'.split(' ')), 13);
   assert.is(w.err(), 'ERROR: vm-proxy: it is joined, and this needs it parted\n  part it first\n');
+});
+
+test('the verb in front of the object is left out as well', async () => {
+  const on = {
+    cancel: () => {
+      throw new KageError('wrong-state', 'cancel vm-proxy: it is joined: copying: no', {
+        data: { proxy: 'vm-proxy' },
+      });
+    },
+  };
+  const w = world({ on });
+  assert.is(await w.run(...'sdxproxy Cancel -c default -p vm-proxy'.split(' ')), 13);
+  assert.is(w.err(), 'ERROR: vm-proxy: it is joined: copying: no\n');
 });
 
 test('our long options work here too', async () => {

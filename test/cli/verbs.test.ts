@@ -389,4 +389,55 @@ test('info in an empty state folder says how to begin', async () => {
   assert.match(w.err(), /begin with `kage add IMAGE`/);
 });
 
+test('a copy with nothing to do says so before and after', async () => {
+  const on = {
+    update: (refs: string[], { dryRun }: { dryRun: boolean }) => ({
+      verb: 'update',
+      class: 'default',
+      dryRun,
+      pairs: refs.map((proxy) => ({
+        master: 'vm',
+        proxy,
+        state: 'parted',
+        copy: { ...COPY, regions: 0 },
+        notes: ['nothing had changed'],
+      })),
+    }),
+  };
+  const w = world({ on } as WorldOptions);
+  assert.is(await w.run('update', 'vm-proxy'), 0);
+  assert.is(
+    w.err(),
+    'update: vm-proxy (/images/vm.proxy.img) stays as it is, nothing to copy ' +
+      '(differential: tracked since the part)\n',
+  );
+  assert.is(
+    w.out(),
+    'vm-proxy: updated from vm (differential, nothing to copy: tracked since the part)\n' +
+      '  nothing had changed\n',
+  );
+});
+
+test('the plan of a pair that does not exist yet counts in the region that was asked for', async () => {
+  const on = {
+    join: () => ({
+      verb: 'join',
+      class: 'default',
+      dryRun: true,
+      pairs: [
+        {
+          master: 'a',
+          proxy: 'b',
+          state: 'joined',
+          copy: { ...COPY, method: 'full', reason: 'first copy', regions: 10, seconds: 0 },
+          notes: [],
+        },
+      ],
+    }),
+  };
+  const w = world({ on } as WorldOptions);
+  assert.is(await w.run('join', 'a.img', 'b.img', '--region', '1M', '--dry-run'), 0);
+  assert.is(w.out(), 'b: would be joined (full copy of 10 MiB, 10 regions: first copy)\n');
+});
+
 test.run();

@@ -32,4 +32,19 @@ test('without WebAssembly at all the twin runs', () => {
   }
 });
 
+test('where address space is short the twin runs, unless wasm was asked for', () => {
+  const { Memory } = WebAssembly;
+  WebAssembly.Memory = class {
+    constructor() {
+      throw new RangeError('could not allocate memory');
+    }
+  } as unknown as typeof Memory;
+  try {
+    assert.is(createKernel().kind, 'js');
+    assert.throws(() => createKernel('wasm'), /could not allocate/);
+  } finally {
+    WebAssembly.Memory = Memory;
+  }
+});
+
 test.run();

@@ -360,7 +360,7 @@ export class Events {
     if (world.window !== 0) return false;
     const { verb, options } = call;
     const row = VERBS[verb];
-    if (!this.#off.has(VERB_RULES.settle)) {
+    if (this.#verbSteps.includes('settle')) {
       for (const i of this.#related(world, MASTER)) {
         this.#settle(world, i, this.#all, report);
       }

@@ -197,6 +197,12 @@ export class World {
     }
   }
 
+  /** After a kill clients read what is there, and may still lose what they have not flushed. */
+  expectContent(volume: number, holder: number): void {
+    for (let k = 0; k < this.shape.values; k++) this.cells[k] &= ~(EXPECTED << volume);
+    this.cells[this.#find(CURRENT << holder)] |= EXPECTED << volume;
+  }
+
   /** After a power cut the content that is there is what clients build on. */
   promiseContent(volume: number, holder: number): void {
     this.forget(volume);

@@ -36,6 +36,9 @@ export type Finding = {
   readonly broken: { readonly promise: string; readonly trace: readonly string[] } | null;
 };
 
+const POWER_CUT = -1;
+const KILL = -2;
+
 class Broken extends Error {}
 
 /** A set of equal-length rows of 16-bit cells; rows are numbered as they come. */
@@ -104,7 +107,7 @@ class Search {
   readonly #cuts: RowSet;
   readonly #view: Uint16Array;
   readonly #parents: number[] = [];
-  /** Index of the event that led here; -1 is the power cut. */
+  /** Index of the event that led here, or one of the constants above. */
   readonly #causes: number[] = [];
 
   constructor(bounds: Bounds, off: ReadonlySet<Rule>) {
@@ -115,7 +118,7 @@ class Search {
     this.#worlds = new RowSet(start.cells.length);
     this.#cuts = new RowSet(start.cutLength);
     this.#view = new Uint16Array(start.cutLength);
-    this.#add(start, -1, -1);
+    this.#add(start, -1, POWER_CUT);
   }
 
   run(): Finding {
@@ -145,7 +148,8 @@ class Search {
   #trace(index: number): string[] {
     const names: string[] = [];
     for (let i = index; i > 0; i = this.#parents[i]) {
-      names.push(this.#causes[i] < 0 ? 'power cut' : this.#list[this.#causes[i]].name);
+      const cause = this.#causes[i];
+      names.push(cause === KILL ? 'kill' : cause < 0 ? 'power cut' : this.#list[cause].name);
     }
     return names.reverse();
   }
@@ -163,9 +167,19 @@ class Search {
     }
     world.cells.set(this.#worlds.row(index));
     this.#cut(world, 'power cut', (after) => {
-      settlePromises(after);
-      this.#add(after, index, -1);
+      afterwards(after, (volume, holder) => after.promiseContent(volume, holder));
+      this.#add(after, index, POWER_CUT);
     });
+    this.#kill(world, index);
+  }
+
+  /** The process ends, the disks' caches stay: what was not synced may still be lost later. */
+  #kill(world: World, index: number): void {
+    copyFromMaster(world, this.#events.recover(world));
+    const damage = damageOf(world, ALLOWED);
+    if (damage) throw new Broken(`kill: ${damage}`);
+    afterwards(world, (volume, holder) => world.expectContent(volume, holder));
+    this.#add(world, index, KILL);
   }
 
   #tryCut(world: World, where: string): void {
@@ -224,6 +238,7 @@ class Search {
 function copyFromMaster(world: World, pairs: readonly number[]): void {
   for (const pair of pairs) {
     world.copyBlock(MASTER, proxyOf(pair));
+    world.sync(MASTER);
     world.sync(proxyOf(pair));
   }
 }
@@ -269,11 +284,10 @@ function damageOf(world: World, allowed: number): string | null {
   return null;
 }
 
-/** What is there after a power cut is what clients go on from. */
-function settlePromises(world: World): void {
-  const holder = holderOfMaster(world);
-  if (world.isValid(MASTER)) world.promiseContent(MASTER, holder);
+/** What clients read after a recovery. */
+function afterwards(world: World, found: (volume: number, holder: number) => void): void {
+  if (world.isValid(MASTER)) found(MASTER, holderOfMaster(world));
   for (let i = 0; i < world.shape.proxies; i++) {
-    if (world.hasPromise(proxyOf(i))) world.promiseContent(proxyOf(i), holderOfProxy(world, i));
+    if (world.hasPromise(proxyOf(i))) found(proxyOf(i), holderOfProxy(world, i));
   }
 }

@@ -16,9 +16,9 @@ export async function sdxproxy(words: SdxWords, session: Session): Promise<undef
   const work = session.withClass(call.class, async (diskClass) => {
     if (call.overwrites && !dryRun && !printer.options.quiet) {
       const plan = await callEngine(diskClass, call, session, true);
-      const before = await diskClass.info();
+      const facts = { info: await diskClass.info() };
       for (const pair of plan.pairs) {
-        const { target, text } = announcement(pair, before);
+        const { target, text } = announcement(pair, facts);
         await printer.say(line('INFO', target, text));
       }
     }
@@ -27,7 +27,7 @@ export async function sdxproxy(words: SdxWords, session: Session): Promise<undef
   });
   const { report, info } = await continuing(work);
   const lines = report.pairs.flatMap((pair) => {
-    const copy = pair.copy && copyText(pair.copy, pair, dryRun, info);
+    const copy = pair.copy && copyText(pair.copy, pair, dryRun, { info });
     return pairLines(call, pair, dryRun, copy);
   });
   await printer.result(report, lines);

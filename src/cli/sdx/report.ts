@@ -4,9 +4,15 @@ import { KageError } from '../../base/errors.ts';
 import type { Session } from '../session.ts';
 
 export function line(severity: 'INFO' | 'WARNING' | 'ERROR', object: string, text: string): string {
-  // The engine's sentences often begin with the object already.
-  const rest = text.startsWith(`${object}: `) ? text.slice(object.length + 2) : text;
-  return `${severity}: ${object}: ${rest}`;
+  return `${severity}: ${object}: ${withoutObject(text, object)}`;
+}
+
+/** `rejoin vm-proxy: it is joined` without what stands in front already. */
+function withoutObject(text: string, object: string): string {
+  const [first, ...rest] = text.split(': ');
+  const named = first === object || first.endsWith(` ${object}`);
+  if (named && rest.length > 0) return rest.join(': ');
+  return text.startsWith(`${object} is `) ? text.slice(object.length + 1) : text;
 }
 
 export async function warn(session: Session, object: string, text: string): Promise<void> {

@@ -144,8 +144,9 @@ function targetOf(pair: PairInfo): string | undefined {
 
 /** A slice of a joined, equal proxy reads STOP, although it is being written. */
 function sliceStatus(volume: VolumeInfo, copying: PairInfo | undefined, info: ClassInfo): string {
-  if (volume.status === 'INVALID') return 'INVALID';
+  // The target of a copy is INVALID as a volume until the copy is complete.
   if (copying !== undefined) return 'COPY';
+  if (volume.status === 'INVALID') return 'INVALID';
   const joined = info.pairs.some((p) => p.proxy === volume.name && p.joined);
   return joined ? 'STOP' : volume.status;
 }

@@ -39,6 +39,7 @@ export const join: Verb = {
         verb: 'join',
         refs: [master, proxy],
         create: isPath(master) || isPath(proxy),
+        regionSize,
         overwrites: !isPath(proxy) || session.env.exists(proxy),
         run: (diskClass, { dryRun }) =>
           diskClass.join(master, proxy, {
