@@ -27,7 +27,11 @@ export const bundleOptions = {
   target: 'node20',
   loader: { '.wasm': 'binary' },
   // The library of yargs reads its locales from files, which a single bundle does not have.
-  alias: { y18n: `${root}src/cli/y18n.ts` },
+  // Its width of strings costs some 30 ms at each start for emoji that our help does not have.
+  alias: {
+    y18n: `${root}src/cli/y18n.ts`,
+    'string-width': `${root}src/cli/string-width.ts`,
+  },
   define: { KAGE_VERSION: JSON.stringify(version) },
   legalComments: 'none',
   logLevel: 'warning',

@@ -45,7 +45,7 @@ export interface Row {
   min: number;
   /** Milliseconds of one run, the middle round. */
   median: number;
-  /** Rounds measured. */
+  /** Rounds measured, each of as many runs as fill a few milliseconds. */
   reps: number;
   params: Record<string, string | number>;
 }
@@ -59,9 +59,14 @@ export interface Header {
   commit: string;
 }
 
+/** Long enough for every engine to have compiled a hot loop for the last time. */
 const WARM_UP_MS: Parameter<number> = { smoke: 0, real: 400 };
-const BATCH_MS: Parameter<number> = { smoke: 0, real: 25 };
-const ROUNDS: Parameter<number> = { smoke: 2, real: 15 };
+/** Short, so that some batches fall between two interruptions. */
+const BATCH_MS: Parameter<number> = { smoke: 0, real: 4 };
+const ROUNDS: Parameter<number> = { smoke: 2, real: 60 };
+/** A slow line leaves the rounds after this time, but not before it had five turns. */
+const LINE_MS: Parameter<number> = { smoke: 0, real: 700 };
+const LINE_ROUNDS_MIN = 5;
 
 export function pick<T>(parameter: Parameter<T>, options: Options): T {
   return options.smoke ? parameter.smoke : parameter.real;
@@ -103,11 +108,16 @@ export function measure(bench: Bench, options: Options): Row[] {
     throw new Error(`${bench.bench}: ${row} gives ${checksums[i]}, not ${checksums[0]}`);
   });
   const times: number[][] = lines.map(() => []);
+  const spent = lines.map(() => 0);
   const rounds = pick(ROUNDS, options);
+  const lineMs = pick(LINE_MS, options);
   for (let round = 0; round < rounds; round++) {
     for (let turn = 0; turn < lines.length; turn++) {
       const i = (turn + round) % lines.length;
-      times[i].push(time(lines[i], runs[i]) / runs[i]);
+      if (spent[i] > lineMs && times[i].length >= LINE_ROUNDS_MIN) continue;
+      const elapsed = time(lines[i], runs[i]);
+      spent[i] += elapsed;
+      times[i].push(elapsed / runs[i]);
     }
   }
   return lines.map(({ row }, i) => {
@@ -119,7 +129,7 @@ export function measure(bench: Bench, options: Options): Row[] {
       value: bench.bytes / sorted[0] / 1e6,
       min: sorted[0],
       median: sorted[Math.floor(sorted.length / 2)],
-      reps: rounds,
+      reps: sorted.length,
       params: { ...params, checksum: checksums[i] },
     };
   });

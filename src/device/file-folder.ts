@@ -17,6 +17,8 @@ const SOCKET_PATH_MAX = 100;
 
 export class FileFolder implements Folder {
   readonly path: string;
+  /** The topmost folder that `create` made. */
+  #made: string | undefined;
 
   constructor(folder: string) {
     this.path = folder;
@@ -24,7 +26,10 @@ export class FileFolder implements Folder {
 
   async create(): Promise<void> {
     if (fs.existsSync(this.path)) return;
-    this.#try('making the folder', () => fs.mkdirSync(this.path, { recursive: true, mode: 0o700 }));
+    const made = this.#try('making the folder', () =>
+      fs.mkdirSync(this.path, { recursive: true, mode: 0o700 }),
+    );
+    this.#made ??= made;
     try {
       syncFolder(path.dirname(this.path));
     } catch (error) {
@@ -102,8 +107,9 @@ export class FileFolder implements Folder {
   }
 
   async removeSelf(): Promise<void> {
+    const top = this.#made ?? this.path;
     try {
-      fs.rmdirSync(this.path);
+      for (let at = this.path; at.startsWith(top); at = path.dirname(at)) fs.rmdirSync(at);
     } catch {
       // Not empty or gone: nothing depends on it.
     }

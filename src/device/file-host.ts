@@ -112,6 +112,19 @@ export class FileHost implements Host {
     return new FileDevice(file, { ...options, direct: isSparse(file) });
   }
 
+  async checkPlace(file: string): Promise<void> {
+    const folder = path.dirname(file);
+    const data = { path: file };
+    if (!statOf(folder)?.isDirectory()) {
+      throw new KageError('image-missing', `${file}: no such folder: ${folder}`, { data });
+    }
+    if (!may(folder, fs.constants.W_OK | fs.constants.X_OK)) {
+      throw new KageError('image-readonly', `${folder}: no permission to make a file in it`, {
+        data,
+      });
+    }
+  }
+
   async createImage(file: string, size: number): Promise<void> {
     let fd: number;
     try {
@@ -129,6 +142,7 @@ export class FileHost implements Host {
       fs.fsyncSync(fd);
       syncFolder(path.dirname(file));
     } catch (error) {
+      fs.rmSync(file, { force: true });
       throw ioError('making the image', file, error);
     } finally {
       fs.closeSync(fd);
@@ -150,6 +164,15 @@ export class FileHost implements Host {
 
   /** Mapped pages move the times only when they are synced: sync, then stat (DESIGN section 9). */
   #stampNow(file: string): Stamp {
+    const stat = statOf(file);
+    const data = { path: file };
+    if (stat === undefined) throw new KageError('image-missing', `${file}: no such file`, { data });
+    // Opening a pipe would wait for its other end.
+    if (!stat.isFile() && !stat.isBlockDevice()) {
+      throw new KageError('image-changed', `${file}: is no file and no block device any more`, {
+        data,
+      });
+    }
     try {
       const fd = fs.openSync(file, 'r');
       try {
@@ -159,8 +182,8 @@ export class FileHost implements Host {
         fs.closeSync(fd);
       }
     } catch (error) {
-      if (errnoOf(error) === 'ENOENT') {
-        throw new KageError('image-missing', `${file}: no such file`, { data: { path: file } });
+      if (errnoOf(error) === 'EACCES' || errnoOf(error) === 'EPERM') {
+        throw new KageError('image-unreadable', `${file}: no permission to read it`, { data });
       }
       throw ioError('reading the identity', file, error);
     }

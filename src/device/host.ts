@@ -41,6 +41,8 @@ export interface Host {
   /** Waits until the stamp can exclude later writes when `settle` is set (`stampDelay`). */
   stamp(path: string, settle: boolean): Promise<Stamp>;
   openDevice(path: string, options: OpenOptions): Promise<BlockDevice>;
+  /** Throws unless an image can be made at the path: its folder is there and may be written. */
+  checkPlace(path: string): Promise<void>;
   /** Makes a sparse image of `size` bytes, exclusively, and syncs its folder. */
   createImage(path: string, size: number): Promise<void>;
   /** Removes an image that `createImage` made and syncs its folder; nothing if it is not there. */
@@ -70,7 +72,7 @@ export interface Folder {
   rename(from: string, to: string): Promise<void>;
   /** Removes a file; nothing if it is not there. Durable after `sync`. */
   remove(name: string): Promise<void>;
-  /** Removes the folder itself when it is empty. */
+  /** Removes the folder itself, and the parents that `create` made, as far as they are empty. */
   removeSelf(): Promise<void>;
   /** Opens a file as a device; `create`: makes it anew with that many zero bytes. */
   open(name: string, options: { create?: number; readOnly?: boolean }): Promise<BlockDevice>;

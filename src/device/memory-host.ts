@@ -229,6 +229,8 @@ export class MemoryHost implements Host {
     return new MemoryDevice(disk, options.readOnly, this);
   }
 
+  async checkPlace(): Promise<void> {}
+
   async createImage(path: string, size: number): Promise<void> {
     if (this.disks.has(path)) throw new KageError('image-exists', `${path}: a file is there already`);
     this.addDisk(path, size);

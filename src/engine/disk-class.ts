@@ -12,7 +12,7 @@ import type { Pair } from '../proxy/pair.ts';
 import type { Verb } from '../proxy/states.ts';
 import { targetOf } from '../proxy/transitions.ts';
 import type * as api from './api.ts';
-import { describeClass, describeDisk, describeVolume } from './info.ts';
+import { describeClass, describeDisk, describeDraft, describeVolume } from './info.ts';
 import { joinPair, relatePair } from './join.ts';
 import * as members from './members.ts';
 import type { State } from './state.ts';
@@ -47,15 +47,18 @@ export class OpenClass implements api.DiskClass {
 
   add(images: readonly api.AddRequest[], options: api.RunOptions = {}) {
     return this.#do(async () => {
-      const names = await members.addImages(this.#state, images, this.#owner, options);
-      if (options.dryRun) return [];
-      return names.map((name) => describeVolume(this.#state, this.#state.volume(name)));
+      const added = await members.addImages(this.#state, images, this.#owner, options);
+      if (options.dryRun) return added.map(describeDraft);
+      return added.map(({ volume }) =>
+        describeVolume(this.#state, this.#state.volume(volume.name)),
+      );
     });
   }
 
-  create(name: string, size: number, path: string) {
+  create(name: string, size: number, path: string, options: api.RunOptions = {}) {
     return this.#do(async () => {
-      await members.createImage(this.#state, path, size, name);
+      const made = await members.createImage(this.#state, path, size, name, this.#owner, options);
+      if (options.dryRun) return describeDraft(made);
       return describeVolume(this.#state, this.#state.volume(name));
     });
   }

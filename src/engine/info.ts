@@ -5,7 +5,7 @@ import type { PairRecord, VolumeRecord } from '../catalog/records.ts';
 import { stateOf } from '../proxy/transitions.ts';
 import type { ClassInfo, DiskInfo, PairInfo, VolumeInfo } from './api.ts';
 import { sideNames } from './copying.ts';
-import { freeRanges, halfMade } from './members.ts';
+import { type Draft, freeRanges, halfMade } from './members.ts';
 import { planCopy } from './plan.ts';
 import type { State } from './state.ts';
 
@@ -59,6 +59,22 @@ export function describeVolume(state: State, volume: VolumeRecord): VolumeInfo {
     problem,
     locked: volume.locked,
     role: pairs.length === 0 ? null : pairs[0].master === volume.id ? 'master' : 'proxy',
+  };
+}
+
+/** A volume that a dry run has only drawn up. */
+export function describeDraft({ disk, volume }: Draft): VolumeInfo {
+  const { name, offset, size } = volume;
+  return {
+    name,
+    disk: disk.name,
+    path: disk.path,
+    offset,
+    size,
+    status: 'ACTIVE',
+    problem: null,
+    locked: false,
+    role: null,
   };
 }
 

@@ -21,6 +21,8 @@ import {
   findVolume,
   isPath,
   type Owner,
+  removeVolumes,
+  requirePlace,
   volumeOfPath,
 } from './members.ts';
 import { type Plan, requireDifferential, when } from './plan.ts';
@@ -46,7 +48,10 @@ export async function joinPair(
   const { master, proxy, again } = await sides(state, masterRef, proxyRef, owner);
   if (again) return await joinAgain(state, link, again, options);
   const regionSize = regionSizeFor(state, master, options.regionSize);
-  if (proxy.kind === 'volume') requireStopped(state, proxy.volume, options);
+  if (proxy.kind === 'volume') {
+    requireStopped(state, proxy.volume, options);
+    await state.requireWritable(proxy.volume);
+  }
   const notes: string[] = [];
   if (proxy.kind === 'make') notes.push(`made the image ${proxy.path}`);
   const size = sizeOf(master);
@@ -55,9 +60,7 @@ export async function joinPair(
   const names = { master: nameOf(master), proxy: nameOf(proxy) };
   if (options.differentialOnly) requireDifferential(plan, `join ${names.master} / ${names.proxy}`);
   if (options.dryRun) return report(state, { ...names, state: 'joined', copy: reportOf(plan), notes }, true);
-  const masterVolume = await enlistSide(state, master, owner);
-  const proxyVolume = await enlistSide(state, proxy, owner);
-  await requireTargetWritable(state, proxyVolume);
+  const { masterVolume, proxyVolume } = await enlistSides(state, master, proxy, owner);
   const id = await makePair(state, masterVolume, proxyVolume, regionSize, plan);
   const copy = await runCopy(state, state.pairRecord(id), plan, { ...options, fresh });
   const record = state.pairRecord(id);
@@ -88,8 +91,7 @@ export async function relatePair(
   const regionSize = regionSizeFor(state, master, options.regionSize);
   const names = { master: nameOf(master), proxy: nameOf(proxy) };
   if (options.dryRun) return report(state, { ...names, state: 'parted', notes: [] }, true, 'relate');
-  const masterVolume = await enlistSide(state, master, owner);
-  const proxyVolume = await enlistSide(state, proxy, owner);
+  const { masterVolume, proxyVolume } = await enlistSides(state, master, proxy, owner);
   await makePair(state, masterVolume, proxyVolume, regionSize, null);
   return report(
     state,
@@ -136,7 +138,7 @@ async function sideOf(state: State, ref: string, owner: Owner, sizeToMake?: numb
   const known = await volumeOfPath(state, ref);
   if (known) return { kind: 'volume', volume: known };
   if (sizeToMake !== undefined && (await state.host.inspect(ref)) === undefined) {
-    return { kind: 'make', path: await state.host.resolve(ref), size: sizeToMake };
+    return { kind: 'make', path: await requirePlace(state, ref, owner), size: sizeToMake };
   }
   const facts = await examineImage(state.host, ref);
   if (sizeToMake !== undefined) requireWritable(facts, ref);
@@ -223,18 +225,29 @@ function firstPlan(size: number, regionSize: number, fresh: boolean): Plan {
   };
 }
 
-async function enlistSide(state: State, side: Side, owner: Owner): Promise<VolumeRecord> {
-  if (side.kind === 'volume') return side.volume;
-  const name =
-    side.kind === 'make'
-      ? await createImage(state, side.path, side.size, undefined)
-      : (await addImages(state, [{ path: side.path }], owner))[0];
-  return state.volume(name);
+/** Registers both sides as volumes. If the second one fails, the first is forgotten again. */
+async function enlistSides(
+  state: State,
+  master: Side,
+  proxy: Side,
+  owner: Owner,
+): Promise<{ masterVolume: VolumeRecord; proxyVolume: VolumeRecord }> {
+  const masterVolume = await enlistSide(state, master, owner);
+  try {
+    return { masterVolume, proxyVolume: await enlistSide(state, proxy, owner) };
+  } catch (error) {
+    if (master.kind !== 'volume') await removeVolumes(state, [masterVolume]).catch(() => {});
+    throw error;
+  }
 }
 
-async function requireTargetWritable(state: State, proxy: VolumeRecord): Promise<void> {
-  const { path } = state.diskOf(proxy);
-  requireWritable(await examineImage(state.host, path), path);
+async function enlistSide(state: State, side: Side, owner: Owner): Promise<VolumeRecord> {
+  if (side.kind === 'volume') return side.volume;
+  const { volume } =
+    side.kind === 'make'
+      ? await createImage(state, side.path, side.size, undefined, owner)
+      : (await addImages(state, [{ path: side.path }], owner))[0];
+  return state.volume(volume.name);
 }
 
 /** One commit: the pair, its maps, the proxy stopped. `plan` null: related only. */

@@ -13,7 +13,7 @@ import type { State } from './state.ts';
 
 /** Finds the class and volume that an image belongs to, over all classes of the home. */
 export type Owner = (
-  facts: ImageFacts,
+  facts: Pick<ImageFacts, 'path' | 'identity'>,
   options?: { except?: string },
 ) => Promise<{ class: string; volume: string } | undefined>;
 
@@ -53,7 +53,7 @@ async function diskOfSameFile(state: State, path: string): Promise<DiskRecord | 
   const facts = await state.host.inspect(path);
   if (facts === undefined) return undefined;
   for (const disk of state.record.disks) {
-    const other = await state.host.inspect(disk.path);
+    const other = await state.host.inspect(disk.path).catch(() => undefined);
     if (other?.identity === facts.identity) return disk;
   }
   return undefined;
@@ -73,7 +73,11 @@ function requireFree(state: State, kind: string, name: string): void {
   });
 }
 
-async function requireUnowned(facts: ImageFacts, path: string, owner: Owner): Promise<void> {
+async function requireUnowned(
+  facts: Pick<ImageFacts, 'path' | 'identity'>,
+  path: string,
+  owner: Owner,
+): Promise<void> {
   const found = await owner(facts);
   if (!found) return;
   throw new KageError('image-taken', `${path}: is volume ${found.volume} of class ${found.class} already`, {
@@ -83,7 +87,7 @@ async function requireUnowned(facts: ImageFacts, path: string, owner: Owner): Pr
 }
 
 /** One image to be registered as a keep disk with one volume. */
-type Draft = { disk: DiskRecord; volume: Omit<VolumeRecord, 'id'> };
+export type Draft = { disk: DiskRecord; volume: Omit<VolumeRecord, 'id'> };
 
 /** Checks everything about the requests; changes nothing. */
 export async function draftImages(
@@ -140,12 +144,13 @@ export function enlist(next: ClassRecord, drafts: readonly Draft[]): void {
   }
 }
 
+/** Registers images as keep disks with one volume each. */
 export async function addImages(
   state: State,
   requests: readonly AddRequest[],
   owner: Owner,
   options: RunOptions = {},
-): Promise<string[]> {
+): Promise<readonly Draft[]> {
   const drafts = await draftImages(state, requests, owner);
   if (!options.dryRun) {
     for (const { disk } of drafts) {
@@ -154,7 +159,7 @@ export async function addImages(
     await state.commit((next) => enlist(next, drafts));
     await requireStillUnowned(state, drafts, owner);
   }
-  return drafts.map((d) => d.volume.name);
+  return drafts;
 }
 
 /** Two classes may have added one image at the same moment: each looks again, and steps back. */
@@ -175,20 +180,30 @@ async function requireStillUnowned(
   }
 }
 
-/** Makes a sparse image: recorded first, then made, then known as made. Returns the volume's name. */
-export async function createImage(
-  state: State,
-  path: string,
-  size: number,
-  name: string | undefined,
-): Promise<string> {
+/** Throws unless a new image can be made at the path. Returns its absolute form. */
+export async function requirePlace(state: State, path: string, owner: Owner): Promise<string> {
   const resolved = await state.host.resolve(path);
+  await requireUnowned({ path: resolved, identity: '' }, path, owner);
   if ((await state.host.inspect(resolved)) !== undefined) {
     throw new KageError('image-exists', `${path}: a file is there already`, {
       hint: `add it with: kage add ${path}`,
       data: { path },
     });
   }
+  await state.host.checkPlace(resolved);
+  return resolved;
+}
+
+/** Makes a sparse image and its volume: recorded first, then made, then known as made. */
+export async function createImage(
+  state: State,
+  path: string,
+  size: number,
+  name: string | undefined,
+  owner: Owner,
+  options: RunOptions = {},
+): Promise<Draft> {
+  const resolved = await requirePlace(state, path, owner);
   if (!Number.isSafeInteger(size) || size < 1 || size > IMAGE_SIZE_MAX) {
     throw new KageError('usage', `size ${size}: at least 1 byte, at most 8 PiB`);
   }
@@ -198,6 +213,7 @@ export async function createImage(
   }
   const taken = takenNames(state);
   const made = draft(name ?? freeName(nameFromPath(resolved), taken), resolved, size, taken, false, true);
+  if (options.dryRun) return made;
   await state.commit((next) => enlist(next, [made]));
   reach('image:recorded');
   try {
@@ -218,7 +234,7 @@ export async function createImage(
     disk.creating = false;
     disk.stamp = stamp;
   });
-  return made.volume.name;
+  return made;
 }
 
 /** Forgets unrelated volumes; a keep disk goes with its volume. Images are never touched. */

@@ -13,6 +13,7 @@ import { createKernel } from '../kernel/select.ts';
 import type { ClassInfo, DiskClass } from './api.ts';
 import { OpenClass } from './disk-class.ts';
 import { describeClass } from './info.ts';
+import type { Owner } from './members.ts';
 import { loadPairs, recover } from './recover.ts';
 import { State, type Tuning } from './state.ts';
 import { lookAtImages } from './trust.ts';
@@ -51,7 +52,7 @@ export async function openClass(
     throw error;
   }
   const state = await openState(name, { host, kernel, folder, lock, tuning: options.tuning });
-  const owner = (facts: ImageFacts, rule?: { except?: string }) =>
+  const owner: Owner = (facts, rule) =>
     ownerOf(facts, options, host, kernel, rule?.except);
   return new OpenClass(state, owner, { heartbeat: host.threads });
 }
@@ -203,8 +204,9 @@ async function ownerOf(
       .then((loaded) => loaded.record)
       .catch(() => undefined);
     for (const disk of record?.disks ?? []) {
-      const same =
-        disk.path === facts.path || (await host.inspect(disk.path))?.identity === facts.identity;
+      // An image that cannot be reached is found by its path alone.
+      const there = await host.inspect(disk.path).catch(() => undefined);
+      const same = disk.path === facts.path || there?.identity === facts.identity;
       if (!same || record === undefined) continue;
       const volume = record.volumes.find((v) => v.disk === disk.name);
       return { class: name, volume: volume?.name ?? disk.name };

@@ -170,7 +170,7 @@ export class State {
     const key = `${access} ${disk.name}`;
     let device = this.#devices.get(key);
     if (!device) {
-      if (access === 'write') await this.#requireWritable(disk);
+      if (access === 'write') await this.requireWritable(volume);
       device = await this.host.openDevice(disk.path, { readOnly: access === 'read' });
       this.#devices.set(key, device);
     }
@@ -178,7 +178,9 @@ export class State {
     return new OffsetLayer(device, volume.offset, volume.size);
   }
 
-  async #requireWritable(disk: DiskRecord): Promise<void> {
+  /** Throws `image-readonly` unless the volume's image may be written. */
+  async requireWritable(volume: VolumeRecord): Promise<void> {
+    const disk = this.diskOf(volume);
     const facts = await this.host.inspect(disk.path);
     if (facts?.writable) return;
     throw new KageError('image-readonly', `${disk.path}: no permission to write it`, {
@@ -310,5 +312,7 @@ export class State {
     this.#log = undefined;
     await this.closeDevices();
     await this.lock?.release();
+    // Nothing was ever committed: a command that failed leaves no empty class behind.
+    if (this.lock && this.record.generation === 0) await this.folder.removeSelf();
   }
 }

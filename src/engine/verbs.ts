@@ -51,6 +51,10 @@ export async function runVerb(
       requireDifferential(plan, `${word(verb)} ${names(state, state.pairRecord(id))}`);
     }
   }
+  for (const { plan, id } of works) {
+    if (!plan) continue;
+    await state.requireWritable(state.sideVolume(state.pairRecord(id), targetOf(plan.direction)));
+  }
   if (options.dryRun) return dryReport(state, verb, works);
   const copiesFirst = verb === 'part' || verb === 'swap';
   const reports = new Map<number, PairReport['copy']>();

@@ -3,7 +3,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { KageError } from '../../src/base/errors.ts';
-import { COPY, classInfo, KIB, MIB, pair, volume, world } from './fake.ts';
+import { COPY, classInfo, KIB, MIB, pair, volume, type WorldOptions, world } from './fake.ts';
 
 const test = suite('cli verbs');
 const HOME = { home: '/state' };

@@ -2,7 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import { ERRORS, type ErrorCode } from '../../src/base/errors.ts';
-import type { Ended, SpawnOptions, World } from './world.ts';
+import { type Ended, type SpawnOptions, samePhotos, type World } from './world.ts';
 
 export type Refusal = {
   readonly code: ErrorCode;
@@ -22,7 +22,7 @@ export async function expectRefusal(
   const before = world.photograph();
   expectText(await world.run(args, options), wanted);
   expectJson(await world.run([...args, '--json'], options), wanted);
-  assert.equal(world.photograph(), before, 'nothing changed on disk');
+  samePhotos(before, world.photograph());
 }
 
 export function expectText(ended: Ended, wanted: Refusal): void {

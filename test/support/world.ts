@@ -242,13 +242,22 @@ export async function each<T>(
       try {
         await work(item);
       } catch (error) {
-        const { message, details } = error as { message?: string; details?: string };
-        failures.push(`${name(item)}: ${message ?? error}${details ? `\n${details}` : ''}`);
+        const { message, details = '' } = error as { message?: string; details?: string };
+        failures.push(`${name(item)}: ${message ?? error}${details.slice(0, 1500)}`);
       }
     }
   };
   await Promise.all(Array.from({ length: most }, member));
-  if (failures.length > 0) assert.unreachable(failures.join('\n'));
+  if (failures.length > 0) throw new Error(`${failures.length} cases failed\n${failures.join('\n')}`);
+}
+
+/** Fails with the names whose entries differ between two photographs. */
+export function samePhotos(before: Record<string, string>, after: Record<string, string>): void {
+  const names = new Set([...Object.keys(before), ...Object.keys(after)]);
+  const differing = [...names]
+    .filter((name) => before[name] !== after[name])
+    .map((name) => `${name}: ${before[name] ?? 'absent'} -> ${after[name] ?? 'absent'}`);
+  if (differing.length > 0) throw new Error(`changed on disk:\n  ${differing.join('\n  ')}`);
 }
 
 /** Runs `work` in a world that is removed afterwards. */
