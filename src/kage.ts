@@ -4,23 +4,16 @@
  * (`base/faults.ts`); the crash tests use it.
  */
 
+import './cli/guarded-env.ts';
 import { faultAt, setFaultHook } from './base/faults.ts';
 import { workerCode } from './copy/crew.ts';
 import { isCopyWorker, serveCopies } from './copy/worker.ts';
-
-function environment(name: string): string | undefined {
-  try {
-    return process.env[name];
-  } catch {
-    return undefined;
-  }
-}
 
 if (isCopyWorker()) {
   serveCopies();
 } else {
   workerCode.url = new URL(import.meta.url);
-  const fault = environment('KAGE_FAULT');
+  const fault = process.env.KAGE_FAULT;
   if (fault) setFaultHook(faultAt(fault, () => process.kill(process.pid, 'SIGKILL')));
   await import('./cli/main.ts');
 }

@@ -49,6 +49,14 @@ export type CopyRecord = {
   at: number;
 };
 
+export type CopyInProgress = {
+  verb: string;
+  method: 'differential' | 'compare' | 'full';
+  reason: string;
+  /** The target may be used while the copy is unfinished: it has the source's content. */
+  instant?: boolean;
+};
+
 export type PairRecord = {
   id: number;
   /** Ids of volumes. */
@@ -63,7 +71,7 @@ export type PairRecord = {
   /** Why the maps cannot be believed (the next copy compares all), or null. */
   doubt: string | null;
   /** The copy that `pending` belongs to: how it was planned. Null when none is unfinished. */
-  copy: { verb: string; method: 'differential' | 'compare' | 'full'; reason: string } | null;
+  copy: CopyInProgress | null;
   since: number;
   lastVerb: string;
   lastCopy: CopyRecord | null;

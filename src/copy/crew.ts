@@ -54,7 +54,7 @@ export async function threadCrew(
   members: number,
 ): Promise<Crew | undefined> {
   const { url } = workerCode;
-  if (url === undefined || !existsSync(url)) return undefined;
+  if (url === undefined || !readable(url)) return undefined;
   const start: WorkerStart = { ...order, role: 'kage-copy', kernel };
   const threads: Thread[] = [];
   try {
@@ -83,6 +83,15 @@ export async function threadCrew(
       await Promise.all(threads.map((thread) => thread.end()));
     },
   };
+}
+
+/** Deno asks for a permission to read the code of a thread; without it this thread has to do. */
+function readable(url: URL): boolean {
+  try {
+    return existsSync(url);
+  } catch {
+    return false;
+  }
 }
 
 class Thread {

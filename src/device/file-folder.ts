@@ -41,7 +41,7 @@ export class FileFolder implements Folder {
     try {
       return fs.readdirSync(this.path).sort();
     } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return [];
+      if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return [];
       throw ioError('listing', this.path, error);
     }
   }

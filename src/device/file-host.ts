@@ -21,13 +21,13 @@ const RELIABLE: Readonly<Record<number, string>> = {
   3393526350: 'bcachefs',
 };
 const UNRELIABLE: Readonly<Record<number, string>> = {
-  16914836: 'tmpfs does not note writes through mapped memory',
-  2240043254: 'ramfs does not note writes through mapped memory',
-  1702057286: 'FUSE file systems need not note every write',
-  16914839: '9p does not note every write at once',
-  26985: 'NFS notes writes of other machines late',
-  4283649346: 'SMB notes writes of other machines late',
-  2035054128: 'the layer below an overlay cannot be seen',
+  16914836: 'lies on tmpfs, which does not note writes through mapped memory',
+  2240043254: 'lies on ramfs, which does not note writes through mapped memory',
+  1702057286: 'lies on a FUSE file system, which need not note every write',
+  16914839: 'lies on 9p, which does not note every write at once',
+  26985: 'lies on NFS, which notes writes of other machines late',
+  4283649346: 'lies on SMB, which notes writes of other machines late',
+  2035054128: 'lies on an overlay, whose lower layer cannot be seen',
 };
 
 export class FileHost implements Host {
@@ -83,7 +83,9 @@ export class FileHost implements Host {
         : stat.isDirectory()
           ? 'directory'
           : 'other';
-    const readable = may(resolved, fs.constants.R_OK);
+    // Opening a pipe would wait for its other end.
+    const isImage = kind === 'file' || kind === 'block';
+    const readable = isImage && opens(resolved, 'r');
     const size = kind === 'block' && readable ? blockSize(resolved) : Number(stat.size);
     return {
       path: resolved,
@@ -91,7 +93,7 @@ export class FileHost implements Host {
       size,
       identity: kind === 'block' ? `block ${stat.rdev}` : `${stat.dev}:${stat.ino}`,
       readable,
-      writable: may(resolved, fs.constants.W_OK),
+      writable: isImage && opens(resolved, 'r+'),
       allocated: kind === 'file' ? Number(stat.blocks) * 512 : size,
     };
   }
@@ -243,6 +245,16 @@ function statOf(file: string): fs.BigIntStats | undefined {
   }
 }
 
+/** Opening asks the file system itself (and moves no times): rights, read-only mounts, Deno's permissions. */
+function opens(file: string, flags: 'r' | 'r+'): boolean {
+  try {
+    fs.closeSync(fs.openSync(file, flags));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 function may(file: string, mode: number): boolean {
   try {
     fs.accessSync(file, mode);
@@ -274,10 +286,10 @@ function unreliableAt(file: string): string | null {
   try {
     type = Number(fs.statfsSync(file).type);
   } catch {
-    return 'the kind of file system under it cannot be read here';
+    return 'lies on a file system whose kind cannot be read here';
   }
   if (RELIABLE[type] !== undefined) return null;
-  return UNRELIABLE[type] ?? `file system 0x${type.toString(16)} is not known to note every write`;
+  return UNRELIABLE[type] ?? `lies on file system 0x${type.toString(16)}, which is not known to note every write`;
 }
 
 /** `major:minor` of a Linux device number. */

@@ -57,7 +57,7 @@ export interface Folder {
   readonly path: string;
   /** Makes the folder and its parents (mode 0700) and syncs them; nothing if it exists. */
   create(): Promise<void>;
-  /** Names in it, sorted; empty when the folder does not exist. */
+  /** Names in it, sorted; empty when it does not exist or is no folder. */
   list(): Promise<string[]>;
   /** Whole content, or undefined when there is no such file. */
   read(name: string): Promise<Uint8Array | undefined>;

@@ -59,8 +59,10 @@ export async function copyImage(
     requireWritable(to, target);
     return await run(host, from, to, 'compare', source, target, options, []);
   }
+  const place = await host.resolve(target);
+  await host.checkPlace(place);
   if (options.dryRun) return emptyReport(source, target, from.size, regionSizeOf(options));
-  await host.createImage(await host.resolve(target), from.size);
+  await host.createImage(place, from.size);
   const to = await examineImage(host, target);
   return await run(host, from, to, 'fresh', source, target, options, [`made the image ${target}`]);
 }

@@ -107,6 +107,6 @@ function nextCopy(state: State, record: PairRecord): PairInfo['next'] {
   if (record.joined && !unfinished && record.doubt === null) return null;
   const verb = unfinished && record.copy !== null ? record.copy.verb : record.joined ? 'part' : 'rejoin';
   const direction = unfinished ? record.direction : 'toProxy';
-  const plan = planCopy(state, record, verb, direction);
+  const plan = planCopy(state, record, verb, direction, { continues: unfinished });
   return { verb, direction, method: plan.method, reason: plan.reason, bytes: plan.bytes };
 }

@@ -7,6 +7,7 @@ import {
   REGION_SIZE_MAX,
   REGION_SIZE_MIN,
 } from '../base/limits.ts';
+import { nameFromPath } from '../catalog/names.ts';
 import type { PairRecord, VolumeRecord } from '../catalog/records.ts';
 import type { Link } from '../proxy/link.ts';
 import { Pair } from '../proxy/pair.ts';
@@ -35,7 +36,7 @@ type JoinOptions = CopyOptions & { regionSize?: number; strictStop?: boolean };
 type Side =
   | { kind: 'volume'; volume: VolumeRecord }
   | { kind: 'add'; path: string; size: number; name: string }
-  | { kind: 'make'; path: string; size: number };
+  | { kind: 'make'; path: string; size: number; name: string };
 
 export async function joinPair(
   state: State,
@@ -53,7 +54,9 @@ export async function joinPair(
     await state.requireWritable(proxy.volume);
   }
   const notes: string[] = [];
-  if (proxy.kind === 'make') notes.push(`made the image ${proxy.path}`);
+  if (proxy.kind === 'make') {
+    notes.push(`${options.dryRun ? 'would make' : 'made'} the image ${proxy.path}`);
+  }
   const size = sizeOf(master);
   const fresh = proxy.kind === 'make';
   const plan = firstPlan(size, regionSize, fresh);
@@ -90,12 +93,13 @@ export async function relatePair(
   }
   const regionSize = regionSizeFor(state, master, options.regionSize);
   const names = { master: nameOf(master), proxy: nameOf(proxy) };
+  const notes = proxy.kind === 'make' ? [`made the image ${proxy.path}`] : [];
   if (options.dryRun) return report(state, { ...names, state: 'parted', notes: [] }, true, 'relate');
   const { masterVolume, proxyVolume } = await enlistSides(state, master, proxy, owner);
   await makePair(state, masterVolume, proxyVolume, regionSize, null);
   return report(
     state,
-    { master: masterVolume.name, proxy: proxyVolume.name, state: 'parted', notes: [] },
+    { master: masterVolume.name, proxy: proxyVolume.name, state: 'parted', notes },
     false,
     'relate',
   );
@@ -107,7 +111,7 @@ function report(state: State, pair: PairReport, dryRun: boolean, verb = 'join'):
 
 function nameOf(side: Side): string {
   if (side.kind === 'volume') return side.volume.name;
-  return side.kind === 'add' ? side.name : side.path;
+  return side.name;
 }
 
 function sizeOf(side: Side): number {
@@ -138,7 +142,8 @@ async function sideOf(state: State, ref: string, owner: Owner, sizeToMake?: numb
   const known = await volumeOfPath(state, ref);
   if (known) return { kind: 'volume', volume: known };
   if (sizeToMake !== undefined && (await state.host.inspect(ref)) === undefined) {
-    return { kind: 'make', path: await requirePlace(state, ref, owner), size: sizeToMake };
+    const path = await requirePlace(state, ref, owner);
+    return { kind: 'make', path, size: sizeToMake, name: nameFromPath(path) };
   }
   const facts = await examineImage(state.host, ref);
   if (sizeToMake !== undefined) requireWritable(facts, ref);

@@ -374,7 +374,8 @@ export async function addVolume(
 export function halfMade(state: State, volume: VolumeRecord): string | null {
   for (const record of state.pairsOf(volume)) {
     const isTarget = (record.direction === 'toProxy' ? record.proxy : record.master) === volume.id;
-    if (!isTarget || state.pair(record).maps.pending.isEmpty()) continue;
+    if (!isTarget || record.copy?.instant) continue;
+    if (state.pair(record).maps.pending.isEmpty()) continue;
     return 'the copy to it is unfinished';
   }
   return null;

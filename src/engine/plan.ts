@@ -22,10 +22,8 @@ export type Plan = {
 
 type PlanOptions = {
   readonly compare?: boolean;
-  /** The proxy image was made by this very command: zeros need not be written. */
-  readonly fresh?: boolean;
-  /** The pair does not exist yet. */
-  readonly first?: boolean;
+  /** Only what is pending counts: the copy goes on, it does not begin. */
+  readonly continues?: boolean;
 };
 
 /** Plans the copy of `verb` on a pair whose maps say what is to be copied by `pending ∪ changed`. */
@@ -45,25 +43,35 @@ export function planCopy(
   if (options.compare) {
     return { ...base, ...whole, method: 'compare', reason: 'asked for with --compare' };
   }
-  const part = counted(state, record);
+  const part = counted(state, record, options.continues ?? false);
   const { copy } = record;
-  if (copy !== null && copy.method !== 'differential' && !pair.maps.pending.isEmpty()) {
-    const reason = `continues ${copy.verb}: ${copy.reason}`;
-    return { ...base, ...part, all: false, method: copy.method, reason };
+  if (options.continues && copy !== null) {
+    return { ...base, ...part, all: false, method: copy.method, reason: goesOn(record) };
   }
-  const reason =
-    copy !== null && !pair.maps.pending.isEmpty()
-      ? `continues ${copy.verb}: ${copy.reason}`
-      : `tracked: ${plural(part.regions, 'region')} (${formatSize(part.bytes)}) changed since ${when(record.since)}`;
+  if (copy !== null && copy.method !== 'differential' && !pair.maps.pending.isEmpty()) {
+    return { ...base, ...part, all: false, method: copy.method, reason: `takes over ${copy.verb}: ${copy.reason}` };
+  }
+  const size = `${plural(part.regions, 'region')} (${formatSize(part.bytes)})`;
+  const reason = `tracked: ${size} changed since ${when(record.since)}`;
   return { ...base, ...part, all: false, method: 'differential', reason };
 }
 
-/** Size of `pending ∪ changed` of a pair. */
-function counted(state: State, record: PairRecord): { regions: number; bytes: number } {
+/** `continues update of 2026-11-22 20:15:03: …`, however often it was taken up again. */
+function goesOn({ copy, since }: PairRecord): string {
+  if (copy === null || copy.reason.startsWith('continues ')) return copy?.reason ?? '';
+  return `continues ${copy.verb} of ${when(since)}: ${copy.reason}`;
+}
+
+/** Size of `pending ∪ changed` of a pair, or of `pending` alone. */
+function counted(
+  state: State,
+  record: PairRecord,
+  pendingOnly: boolean,
+): { regions: number; bytes: number } {
   const pair = state.pair(record);
   const { pending, changed } = pair.maps;
+  if (changed.isEmpty() || pendingOnly) return sizeOf(pending);
   if (pending.isEmpty()) return sizeOf(changed);
-  if (changed.isEmpty()) return sizeOf(pending);
   let regions = changed.count();
   let bytes = bytesOf(changed, pair.regionSize, pair.size);
   for (const run of pending.runs()) {

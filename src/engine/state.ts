@@ -172,6 +172,14 @@ export class State {
     if (!device) {
       if (access === 'write') await this.requireWritable(volume);
       device = await this.host.openDevice(disk.path, { readOnly: access === 'read' });
+      if (device.size < disk.size) {
+        await device.close();
+        throw new KageError(
+          'image-changed',
+          `disk ${disk.name}: ${disk.path} shrank from ${disk.size} to ${device.size} bytes`,
+          { data: { path: disk.path, disk: disk.name } },
+        );
+      }
       this.#devices.set(key, device);
     }
     if (access === 'write') this.written.add(disk.name);

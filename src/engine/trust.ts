@@ -77,14 +77,25 @@ export function applyVerdict(
   moved: { master: string | null; proxy: string | null; unclean: boolean },
 ): void {
   const pair = state.pair(record);
-  const verdict = judge(state.view(record), pair.maps.changed.isEmpty(), moved);
+  const verdict = judge(
+    state.view(record),
+    { changedEmpty: pair.maps.changed.isEmpty(), instant: record.copy?.instant ?? false },
+    moved,
+  );
   if (verdict.kind === 'trust') return;
+  if (verdict.kind === 'restart') {
+    pair.maps.pending.setAll();
+    pair.stale.add('pending');
+    record.copy = { ...record.copy!, method: 'compare', reason: verdict.reason };
+    return;
+  }
   record.doubt ??= verdict.reason;
   if (verdict.kind !== 'invalid') return;
   const target = state.sideVolume(record, targetOf(record.direction));
   target.invalid ??= { reason: verdict.reason, since: state.host.now() };
   target.started = false;
-  abandonCopy(state, record);
+  // A joined pair goes on with its copy, from the start, when the verb is run again.
+  if (!record.joined) abandonCopy(state, record);
 }
 
 /** The unfinished copy is given up: what was pending is changed, as far as anyone knows. */

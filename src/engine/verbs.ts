@@ -8,7 +8,7 @@ import { reach } from '../base/faults.ts';
 import type { ClassRecord, PairRecord } from '../catalog/records.ts';
 import type { Link } from '../proxy/link.ts';
 import { type Direction, type Verb, VERBS } from '../proxy/states.ts';
-import { mapAfter, refusal, stateOf, targetOf } from '../proxy/transitions.ts';
+import { mapAfter, refusal, sourceOf, stateOf, targetOf } from '../proxy/transitions.ts';
 import type { CopyOptions, PairReport, VerbReport } from './api.ts';
 import { names, reportOf, runCopy, sideNames } from './copying.ts';
 import { type Plan, planCopy, requireDifferential, when } from './plan.ts';
@@ -47,13 +47,14 @@ export async function runVerb(
   const works = records.map((record) => prepare(state, verb, record, options));
   requireOneMaster(state, verb, records);
   for (const { plan, id } of works) {
-    if (plan && options.differentialOnly) {
-      requireDifferential(plan, `${word(verb)} ${names(state, state.pairRecord(id))}`);
+    if (plan === null) continue;
+    const record = state.pairRecord(id);
+    if (options.differentialOnly) {
+      requireDifferential(plan, `${word(verb)} ${names(state, record)}`);
     }
-  }
-  for (const { plan, id } of works) {
-    if (!plan) continue;
-    await state.requireWritable(state.sideVolume(state.pairRecord(id), targetOf(plan.direction)));
+    // What cannot be opened is refused now, while nothing is changed.
+    await state.device(state.sideVolume(record, sourceOf(plan.direction)), 'read');
+    await state.requireWritable(state.sideVolume(record, targetOf(plan.direction)));
   }
   if (options.dryRun) return dryReport(state, verb, works);
   const copiesFirst = verb === 'part' || verb === 'swap';
@@ -78,7 +79,7 @@ export async function runVerb(
     if (work.plan && !copiesFirst) reports.set(work.id, await copyOf(state, work, options));
   }
   return {
-    verb: word(verb),
+    verb: verb === 'restoreKeep' ? 'restore' : verb,
     class: state.record.class,
     dryRun: false,
     pairs: works.map((work, i) => ({
@@ -105,7 +106,6 @@ function stateNow(state: State, id: number): PairReport['state'] {
 
 /** Guards one pair and plans its copy. Throws `wrong-state` with the reason. */
 function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOptions): Work {
-  const pair = state.pair(record);
   const view = state.view(record);
   const row = VERBS[verb];
   const notes: string[] = [];
@@ -137,9 +137,13 @@ function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOpti
   }
   const direction: Direction = continues || needed || row.direction === 'keep' ? record.direction : row.direction;
   requireWholeSource(state, verb, record, direction);
-  const plan = planCopy(state, record, word(verb), direction, options);
-  const nothing = plan.bytes === 0 && pair.maps.pending.isEmpty() && plan.method === 'differential';
-  if (nothing) notes.push('nothing had changed');
+  const plan = planCopy(state, record, word(verb), direction, {
+    ...options,
+    continues: continues || needed,
+  });
+  if (continues && !record.joined) {
+    notes.push(`this finishes what was begun at ${when(record.since)}; run it again for a newer state`);
+  }
   return { id: record.id, plan, continues, notes };
 }
 
@@ -173,7 +177,11 @@ function continuesOwn(
   pendingEmpty: boolean,
   unfinished: boolean,
 ): boolean {
-  if (!record.joined || !unfinished) return false;
+  if (!record.joined) {
+    const own = !pendingEmpty && record.copy?.verb === word(verb);
+    return own && (verb === 'update' || verb === 'restoreKeep');
+  }
+  if (!unfinished) return false;
   if (verb === 'join' || verb === 'rejoin') return record.direction === 'toProxy' || pendingEmpty;
   return verb === 'restore' && record.direction === 'toMaster' && !pendingEmpty;
 }
@@ -252,7 +260,9 @@ function startCopy(state: State, work: Work, options: VerbOptions): (next: Class
       (v) => v.id === (targetOf(plan.direction) === 'master' ? record.master : record.proxy),
     )!;
     record.direction = plan.direction;
-    record.copy = { verb: plan.verb, method: plan.method, reason: plan.reason };
+    // Who was promised a usable target keeps it when the copy is taken up again.
+    const instant = options.instant || (work.continues && record.copy?.instant) || false;
+    record.copy = { verb: plan.verb, method: plan.method, reason: plan.reason, instant };
     if (plan.all) record.doubt = null;
     target.invalid = null;
     if (options.strictStop === undefined && record.joined) {
@@ -408,7 +418,7 @@ async function dropPair(state: State, id: number): Promise<void> {
 
 function dryReport(state: State, verb: Verb, works: readonly Work[]): VerbReport {
   return {
-    verb: word(verb),
+    verb: verb === 'restoreKeep' ? 'restore' : verb,
     class: state.record.class,
     dryRun: true,
     pairs: works.map(({ id, plan, notes }) => {

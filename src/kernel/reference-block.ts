@@ -1,6 +1,7 @@
 /**
  * Blocks, plainly: compare, copy, fill and zero-test. Works in 32-bit words where the addresses
- * allow, byte by byte elsewhere; Int32Array beats BigInt64Array on every runtime we measured.
+ * allow, byte by byte elsewhere. Not in 64-bit ones: a BigInt64Array is up to 1.7 times faster on
+ * Node and Deno, but sixty times slower on Bun.
  */
 import type { Operations } from './facade.ts';
 import type { TwinMemory } from './reference.ts';

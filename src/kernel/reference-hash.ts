@@ -1,5 +1,5 @@
 /**
- * XXH64, plainly. The lanes run on 32-bit halves: BigInt would be forty times slower. The digest,
+ * XXH64, plainly. The lanes run on 32-bit halves, since BigInt allocates at every step. The digest,
  * once a stream, is BigInt and follows the specification line by line.
  */
 import type { Operations } from './facade.ts';

@@ -16,16 +16,21 @@ export type Moved = {
 export type Verdict =
   /** The maps hold. */
   | { readonly kind: 'trust' }
+  /** The unfinished copy begins again from its first region, comparing; its moment stays. */
+  | { readonly kind: 'restart'; readonly reason: string }
   /** The maps say nothing any more: the next copy compares everything. */
   | { readonly kind: 'doubt'; readonly reason: string }
   /** The target of the unfinished copy has lost its content: INVALID, and doubt. */
   | { readonly kind: 'invalid'; readonly reason: string };
 
-/**
- * `changedEmpty`: no client wrote to either side since the unfinished copy began, so the target's
- * content is the source's throughout.
- */
-export function judge(pair: PairView, changedEmpty: boolean, moved: Moved): Verdict {
+export type Unfinished = {
+  /** No client wrote to either side since the copy began: the target's content is the source's. */
+  readonly changedEmpty: boolean;
+  /** The target is in use while it is copied. */
+  readonly instant: boolean;
+};
+
+export function judge(pair: PairView, copy: Unfinished, moved: Moved): Verdict {
   const reason =
     moved.master !== null
       ? `the master ${moved.master}`
@@ -33,7 +38,15 @@ export function judge(pair: PairView, changedEmpty: boolean, moved: Moved): Verd
         ? `the proxy ${moved.proxy}`
         : null;
   if (reason === null) return { kind: 'trust' };
-  if (pair.joined || pair.pendingEmpty) return { kind: 'doubt', reason };
+  if (pair.pendingEmpty) return { kind: 'doubt', reason };
+  if (pair.joined) {
+    // A target that nobody may use yet is simply compared from the start; one that clients have
+    // seen would change under them.
+    const seen = copy.instant && pair.direction === 'toMaster';
+    return seen
+      ? { kind: 'invalid', reason: `${reason}, while the master was being restored` }
+      : { kind: 'doubt', reason };
+  }
   const sourceMoved = sourceOf(pair.direction) === 'master' ? moved.master : moved.proxy;
   if (sourceMoved !== null) {
     const source = sourceOf(pair.direction);
@@ -44,6 +57,6 @@ export function judge(pair: PairView, changedEmpty: boolean, moved: Moved): Verd
   }
   // Only the target moved. After a crash that was most likely our own copy, cut short: comparing
   // everything with the untouched source puts it right, unless clients had written meanwhile.
-  if (moved.unclean && changedEmpty) return { kind: 'doubt', reason };
+  if (moved.unclean && copy.changedEmpty) return { kind: 'restart', reason };
   return { kind: 'invalid', reason: `${reason}, while it was only partly copied` };
 }

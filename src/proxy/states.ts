@@ -211,12 +211,13 @@ export const RULES = {
   'mirror-joined': 'a write while joined goes to both sides',
   'fill-target': 'a partial write of a pending target region first takes the rest from the source',
   'preserve-target': 'a source region is copied to the target before it is overwritten',
-  'preserve-durable': 'preserved content is synced before its bit is cleared and the source written',
+  'preserve-durable':
+    'preserved content is synced before its bit is cleared and the source written',
   'clear-before-source': 'the pending bit is durably clear before the source is overwritten',
   'settle-before-source': 'a source write settles a filled region before it overwrites the source',
   'sync-source': 'a bit is cleared only after the source, too, was synced since it was read',
   'sync-target': 'a bit is cleared only after the target was synced since it was written',
-  'flush-mirror': 'a flush while joined covers both sides',
+  'flush-mirror': 'a flush while joined covers both sides: either disk alone has what was flushed',
   'flush-clears': 'a flush durably clears the pending bits of what it covers',
   'evict-syncs': 'a joined extent leaves the log only after both sides were synced',
   'evict-marks': 'a parted extent leaves the log only when its changed bits are durable',
@@ -227,13 +228,15 @@ export const RULES = {
   'union-maps': 'rejoin, restore and update take the union of pending and changed',
   'cancel-keeps': 'cancel keeps what was pending as changed',
   'spread-restore': 'siblings take the regions a restore brings to the master',
+  'spread-turns': 'a joined sibling takes them from the master, whichever way it copied before',
   'restore-waits': 'a restore waits for a snapshot copy that a sibling takes from the master',
   'copier-source': 'nothing is copied from an INVALID side',
   'copier-waits': 'a copier leaves a region alone that its source durably takes from elsewhere',
   'switch-holds-log': 'no extent leaves the log between a switch in memory and its commit',
   'switch-holds-target': 'nothing is written to the side that a verb gives up before its commit',
   'recover-hot': 'after a crash a hot region is copied again or marked changed',
-  'recover-direction': 'a hot region that is not pending is made equal from the master',
+  'recover-pending': 'a hot region that is pending stays so: its content is in the source',
+  'recover-direction': 'other hot regions are made equal from the master: it needs no proxy anew',
 } as const;
 
 export type Rule = keyof typeof RULES;

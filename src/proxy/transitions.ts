@@ -133,9 +133,7 @@ function siblingRefusal(
 export function writeSteps(situation: WriteSituation, off: Off = NONE_OFF): readonly WriteStep[] {
   const row = WRITES.find(
     (r) =>
-      r.joined === situation.joined &&
-      r.pending === situation.pending &&
-      r.role === situation.role,
+      r.joined === situation.joined && r.pending === situation.pending && r.role === situation.role,
   );
   if (!row) throw new Error('the write table has a hole');
   return row.steps.filter((step) => {
@@ -205,13 +203,12 @@ export function evictionWaits(switching: boolean, off: Off = NONE_OFF): boolean 
 }
 
 /** What a sibling makes of the regions that a restore brings to the master. */
-export function spreadsTo(sibling: { readonly joined: boolean }): {
-  readonly map: 'pending' | 'changed';
-  readonly direction: Direction | 'keep';
-} {
-  return sibling.joined
-    ? { map: 'pending', direction: 'toProxy' }
-    : { map: 'changed', direction: 'keep' };
+export function spreadsTo(
+  sibling: { readonly joined: boolean },
+  off: Off = NONE_OFF,
+): { readonly map: 'pending' | 'changed'; readonly direction: Direction | 'keep' } {
+  if (!sibling.joined) return { map: 'changed', direction: 'keep' };
+  return { map: 'pending', direction: off.has('spread-turns') ? 'keep' : 'toProxy' };
 }
 
 /** What recovery does with a hot region of a pair. */
@@ -219,7 +216,7 @@ export function recoverHot(
   pair: { readonly joined: boolean; readonly direction: Direction; readonly pending: boolean },
   off: Off = NONE_OFF,
 ): 'leave' | 'pend' | 'copy-from-master' | 'mark' {
-  if (off.has('recover-hot') || pair.pending) return 'leave';
+  if (off.has('recover-hot') || (pair.pending && !off.has('recover-pending'))) return 'leave';
   if (!pair.joined) return 'mark';
   if (pair.direction === 'toProxy' || off.has('recover-direction')) return 'pend';
   return 'copy-from-master';

@@ -10,7 +10,7 @@ import { KageError } from '../../src/base/errors.ts';
 import { setFaultHook } from '../../src/base/faults.ts';
 import { loadRoots } from '../../src/catalog/root.ts';
 import { MemoryHost, PowerCut, seededRandom } from '../../src/device/memory-host.ts';
-import type { ClassInfo, CopyOptions, DiskClass } from '../../src/engine/api.ts';
+import type { ClassInfo, CopyOptions, DiskClass, VerbReport, VolumeInfo } from '../../src/engine/api.ts';
 import { openClass, readClass } from '../../src/engine/open.ts';
 import { createKernel } from '../../src/kernel/select.ts';
 import type { Kernel } from '../../src/kernel/kernel.ts';
@@ -125,7 +125,7 @@ class Simulation {
   async #interrupted(verb: boolean): Promise<void> {
     let left = 1 + Math.floor(this.random() ** 2 * 60);
     const strike = () => {
-      if (--left !== 0) return;
+      if (this.#checking || --left !== 0) return;
       this.#log('the world stops');
       this.#stopWorld();
       throw new PowerCut();
@@ -150,6 +150,10 @@ class Simulation {
     this.#log('crash');
     this.#stopWorld();
     this.#class = undefined;
+    for (const pair of (await this.#info()).pairs) {
+      if (pair.pendingRegions === 0 || this.options.mode === 'cuts') continue;
+      this.#side(pair.direction === 'toProxy' ? pair.proxy : pair.master).mayBeInvalid = true;
+    }
     await this.#audit('after the crash');
     await this.#open();
     await this.#check('after recovery');
@@ -162,7 +166,7 @@ class Simulation {
     let left = 1 + Math.floor(this.random() * 12);
     this.#log(`fault: ${operation} of ${disk.name}, the ${left}.`);
     disk.fault = (op) => {
-      if (op === operation && --left <= 0) throw new KageError('io-error', `${disk.name}: fault`);
+      if (!this.#checking && op === operation && --left <= 0) throw new KageError('io-error', `${disk.name}: fault`);
     };
     try {
       await (this.random() < 0.6 ? this.#verb() : this.#write());
@@ -193,8 +197,8 @@ class Simulation {
       host: this.host,
       kernel: 'js',
       create: true,
-      // Two regions an extent, eight of them: extents leave the log all the time.
-      tuning: { extentSize: 2 * REGION, extentsMax: 6 },
+      // As small as one write allows, so that extents leave the log all the time.
+      tuning: { extentSize: REGION, extentsMax: 5 },
     });
     return this.#class;
   }
@@ -272,6 +276,7 @@ class Simulation {
       if (pair.direction === 'toMaster' && pair.proxy === name) {
         // A restore that goes on brings the proxy as it is by then.
         for (const content of this.#restoring ?? []) content[first] = [version];
+        for (const content of this.#side('m').content ?? []) content[first].push(version);
       }
       this.#side(pair.direction === 'toProxy' ? pair.proxy : pair.master).mayBeInvalid = true;
     }
@@ -290,8 +295,10 @@ class Simulation {
     const both = several ? PROXIES : [proxy];
     const options = this.#copyOptions();
     this.#log(`${verb} ${both.join()} ${options.signal ? '(to be stopped)' : ''}`);
+    let continued: readonly string[] = [];
     try {
-      await this.#call(disks, verb, proxy, both, options);
+      const report = await this.#call(disks, verb, proxy, both, options);
+      continued = goneOn(report);
     } catch (error) {
       this.#log(`  ${tell(error)}`);
       if (!expected(error)) throw error;
@@ -299,7 +306,7 @@ class Simulation {
       return;
     }
     this.counts[`did ${verb}`] = (this.counts[`did ${verb}`] ?? 0) + 1;
-    this.#afterVerb(verb, proxy, both);
+    this.#afterVerb(verb, proxy, both, continued);
     await this.#check(`after ${verb}`);
   }
 
@@ -339,6 +346,7 @@ class Simulation {
     both: readonly string[],
     options: CopyOptions,
   ): Promise<unknown> {
+    const instant = this.random() < 0.5;
     switch (verb) {
       case 'join':
         return await disks.join('m', proxy, { ...options, regionSize: REGION });
@@ -349,11 +357,11 @@ class Simulation {
       case 'rejoin':
         return await disks.rejoin(both, options);
       case 'restore':
-        return await disks.restore([proxy], options);
+        return await disks.restore([proxy], { ...options, instant });
       case 'restoreKeep':
-        return await disks.restore([proxy], { ...options, keep: true });
+        return await disks.restore([proxy], { ...options, instant, keep: true });
       case 'update':
-        return await disks.update(both, options);
+        return await disks.update(both, { ...options, instant });
       case 'swap':
         return await disks.swap(proxy, options);
       case 'cancel':
@@ -370,8 +378,21 @@ class Simulation {
     }
   }
 
-  #afterVerb(verb: string, proxy: string, both: readonly string[]): void {
+  #afterVerb(verb: string, proxy: string, all: readonly string[], continued: readonly string[]): void {
     const m = this.#side('m');
+    const keepsMoment = ['update', 'restore', 'restoreKeep'].includes(verb);
+    const both = keepsMoment ? all.filter((p) => !continued.includes(p)) : all;
+    if (continued.length > 0 && keepsMoment) {
+      // The moment is that of the first run: what the sides may hold is known since then.
+      this.counts.continued = (this.counts.continued ?? 0) + 1;
+      for (const p of continued) this.#side(p).mayBeInvalid = false;
+      if (verb !== 'update') {
+        if (verb === 'restore') this.#set(proxy, null);
+        m.mayBeInvalid = false;
+        this.#restoring = null;
+        return;
+      }
+    }
     if (verb !== 'verify' && verb !== 'cancel' && verb !== 'relate') this.#collapse('m');
     if (verb === 'join') this.#set(proxy, null);
     if (verb === 'part' || verb === 'update') {
@@ -434,6 +455,15 @@ class Simulation {
 
   /** Through the engine's own eyes: what it calls valid must be what the model allows. */
   async #check(where: string): Promise<void> {
+    this.#checking = true;
+    await this.#checkAll(where);
+    this.#checking = false;
+  }
+
+  /** The world neither fails nor stops while we look at it. */
+  #checking = false;
+
+  async #checkAll(where: string): Promise<void> {
     const info = await this.#info();
     for (const volume of info.volumes) {
       const side = this.#side(volume.name);
@@ -446,7 +476,7 @@ class Simulation {
         assert.ok(side.mayBeInvalid, `${where}: ${volume.name} is INVALID: ${volume.problem}`);
         continue;
       }
-      const found = this.#versionsOf(volume.path, `${where}: ${volume.name}`);
+      const found = await this.#contentOf(volume, `${where}: ${volume.name}`);
       const known = side.content !== null && !this.#askUnknown.has(volume.name);
       if (known) this.#mustMatch(side.content!, found, `${where}: ${volume.name}`);
       this.#askUnknown.delete(volume.name);
@@ -520,8 +550,17 @@ class Simulation {
     return await readClass(NAME, { home: HOME, host: this.host, kernel: 'js' });
   }
 
-  #versionsOf(path: string, where: string): number[] {
-    const bytes = this.host.disks.get(path)!.content;
+  /** As a client sees it: a volume whose copy is unfinished has part of its content elsewhere. */
+  async #contentOf(volume: VolumeInfo, where: string): Promise<number[]> {
+    const disks = this.#class;
+    if (!disks) return this.#versionsOf(this.host.disks.get(volume.path)!.content, where);
+    if (volume.status === 'STOP') await disks.start([volume.name], { unlock: true });
+    const bytes = await disks.read(volume.name, 0, SIZE);
+    if (volume.status === 'STOP') await disks.stop([volume.name]);
+    return this.#versionsOf(bytes, where);
+  }
+
+  #versionsOf(bytes: Uint8Array, where: string): number[] {
     return Array.from({ length: SECTORS }, (_, s) => {
       const part = bytes.subarray(s * SECTOR, Math.min(SIZE, (s + 1) * SECTOR));
       const view = new DataView(part.buffer, part.byteOffset, part.byteLength);
@@ -556,6 +595,14 @@ class Simulation {
   #log(text: string): void {
     this.trace.push(text);
   }
+}
+
+/** Proxies whose unfinished copy a report says to have been finished. */
+function goneOn(report: unknown): string[] {
+  const { pairs } = report as Partial<VerbReport>;
+  return (pairs ?? [])
+    .filter((pair) => pair.copy?.reason.startsWith('continues '))
+    .map((pair) => pair.proxy);
 }
 
 /** Refused before anything was touched. */

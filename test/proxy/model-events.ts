@@ -4,7 +4,7 @@
  * and reports every step, so that a power cut can be tried there.
  */
 
-import type { Rule, Verb, VerbRow, WriteStep } from '../../src/proxy/states.ts';
+import type { Direction, Side, Verb, VerbRow, WriteStep } from '../../src/proxy/states.ts';
 import {
   COPY_RULES,
   COPY_STEPS,
@@ -25,7 +25,9 @@ import {
   mapAfter,
   recoverHot,
   refusal,
+  sourceOf,
   spreadsTo,
+  targetOf,
   writeSteps,
   writeWaits,
 } from '../../src/proxy/transitions.ts';
@@ -49,7 +51,10 @@ export const VERB_CALLS: readonly VerbCall[] = [
   { verb: 'break', options: { restore: true } },
 ];
 
-/** Verbs that let clients of the master go on between the switch in memory and the commit. */
+/**
+ * Verbs with a switch in memory before the commit, clients of the master going on. Not those that
+ * restore it: each of its writes would wait.
+ */
 const LIVE_VERBS: readonly Verb[] = ['join', 'part', 'rejoin', 'update'];
 const VERB_NAMES = Object.keys(VERBS) as Verb[];
 
@@ -57,16 +62,20 @@ export function proxyOf(pair: number): number {
   return 1 + pair;
 }
 
-export function sourceVolume(world: World, pair: number): number {
-  return world.is(pair, TO_MASTER) ? proxyOf(pair) : MASTER;
+function volumeAt(pair: number, side: Side): number {
+  return side === 'master' ? MASTER : proxyOf(pair);
 }
 
-export function targetVolume(world: World, pair: number): number {
-  return world.is(pair, TO_MASTER) ? MASTER : proxyOf(pair);
-}
-
-function directionOf(world: World, pair: number): 'toMaster' | 'toProxy' {
+export function directionOf(world: World, pair: number): Direction {
   return world.is(pair, TO_MASTER) ? 'toMaster' : 'toProxy';
+}
+
+function sourceVolume(world: World, pair: number): number {
+  return volumeAt(pair, sourceOf(directionOf(world, pair)));
+}
+
+function targetVolume(world: World, pair: number): number {
+  return volumeAt(pair, targetOf(directionOf(world, pair)));
 }
 
 function viewOf(world: World, pair: number): PairView {
@@ -190,9 +199,9 @@ export class Events {
     const pairs = this.#related(world, volume);
     const rows = pairs.map((i) => this.#stepsOf(world, i, region, volume));
     const window = windowOf(world);
-    const waiting = pairs.findIndex((i) => i === window?.pair);
-    if (window && waiting >= 0 && writeWaits(window.verb, side, rows[waiting], this.#off)) {
-      return false;
+    if (window && pairs.includes(window.pair)) {
+      const row = rows[pairs.indexOf(window.pair)];
+      if (writeWaits(window.verb, side, row, this.#off)) return false;
     }
     const value = tracked ? world.newValue(volume) : -1;
     for (const step of WRITE_ORDER) {
@@ -278,9 +287,7 @@ export class Events {
       for (const pair of pairs) {
         const other = volume === MASTER ? proxyOf(pair) : MASTER;
         const isTarget = targetVolume(world, pair) === volume;
-        const settling = isTarget
-          ? this.#all.filter((r) => isSettling(world, pair, r))
-          : [];
+        const settling = isTarget ? this.#all.filter((r) => isSettling(world, pair, r)) : [];
         if (step === 'sync-mirror' && world.is(pair, JOINED)) world.sync(other);
         if (step === 'sync-source' && settling.length > 0) world.sync(other);
         if (step === 'clear') {
@@ -395,7 +402,7 @@ export class Events {
     }
     if (row.direction !== 'keep') world.set(pair, TO_MASTER, row.direction === 'toMaster');
     if (row.joined === 'gone') world.set(pair, TO_MASTER, false);
-    if (row.target !== null) world.setValid(row.target === 'master' ? MASTER : proxy, true);
+    if (row.target !== null) world.setValid(volumeAt(pair, row.target), true);
     if (abandoned >= 0) {
       world.setValid(abandoned, false);
       world.forget(abandoned);
@@ -411,8 +418,18 @@ export class Events {
         pending: world.has(pair, r, PENDING),
         changed: world.has(pair, r, CHANGED),
       };
-      world.mark(pair, r, PENDING, pending.some((map) => before[map]));
-      world.mark(pair, r, CHANGED, changed.some((map) => before[map]));
+      world.mark(
+        pair,
+        r,
+        PENDING,
+        pending.some((map) => before[map]),
+      );
+      world.mark(
+        pair,
+        r,
+        CHANGED,
+        changed.some((map) => before[map]),
+      );
     }
   }
 
@@ -429,7 +446,7 @@ export class Events {
   }
 
   #spread(world: World, pair: number, sibling: number): void {
-    const to = spreadsTo({ joined: world.is(sibling, JOINED) });
+    const to = spreadsTo({ joined: world.is(sibling, JOINED) }, this.#off);
     if (to.direction !== 'keep') world.set(sibling, TO_MASTER, to.direction === 'toMaster');
     for (const r of this.#all) {
       if (!world.has(pair, r, PENDING)) continue;
@@ -442,10 +459,11 @@ export class Events {
     const window = windowOf(world);
     if (window === null) return false;
     const { pair, verb } = window;
-    const source = VERBS[verb].source ?? (world.is(pair, TO_MASTER) ? 'proxy' : 'master');
+    const source = volumeAt(pair, VERBS[verb].source ?? sourceOf(directionOf(world, pair)));
+    const target = source === MASTER ? proxyOf(pair) : MASTER;
     for (const step of this.#verbSteps) {
-      if (step === 'sync-source') world.sync(source === 'master' ? MASTER : proxyOf(pair));
-      if (step === 'sync-target') world.sync(source === 'master' ? proxyOf(pair) : MASTER);
+      if (step === 'sync-source') world.sync(source);
+      if (step === 'sync-target') world.sync(target);
       if (step === 'commit') {
         if (verb === 'swap') world.exchange(MASTER, proxyOf(pair));
         world.saveMetadata(VERBS[verb].spreads ? this.#related(world, MASTER) : [pair]);
@@ -475,7 +493,10 @@ export class Events {
         if (!world.isHot(MASTER, r) && !world.isHot(proxyOf(pair), r)) continue;
         const joined = world.is(pair, JOINED);
         const pending = world.has(pair, r, PENDING);
-        const todo = recoverHot({ joined, direction: directionOf(world, pair), pending }, this.#off);
+        const todo = recoverHot(
+          { joined, direction: directionOf(world, pair), pending },
+          this.#off,
+        );
         if (todo === 'pend') world.mark(pair, r, PENDING, true);
         if (todo === 'mark') world.mark(pair, r, CHANGED, true);
         if (todo === 'copy-from-master' && r === 0) copied.push(pair);
@@ -486,5 +507,3 @@ export class Events {
     return copied;
   }
 }
-
-export type { Rule };

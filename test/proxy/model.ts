@@ -13,11 +13,23 @@
  *    either side alone.
  */
 
-import type { Rule } from '../../src/proxy/states.ts';
+import type { Rule, Side } from '../../src/proxy/states.ts';
+import { readFrom } from '../../src/proxy/transitions.ts';
 import type { Event } from './model-events.ts';
-import { Events, proxyOf } from './model-events.ts';
+import { directionOf, Events, proxyOf } from './model-events.ts';
 import type { Shape } from './model-world.ts';
-import { ALLOWED, CHANGED, EXPECTED, JOINED, MASTER, PENDING, RELATED, TO_MASTER, World } from './model-world.ts';
+import {
+  ALLOWED,
+  CHANGED,
+  EXPECTED,
+  JOINED,
+  MASTER,
+  PENDING,
+  RELATED,
+  TO_MASTER,
+  World,
+} from './model-world.ts';
+import { RowSet } from './row-set.ts';
 
 export type Bounds = Shape & {
   /** Verbs in two halves, with clients of the master in between. */
@@ -41,59 +53,7 @@ const KILL = -2;
 
 class Broken extends Error {}
 
-/** A set of equal-length rows of 16-bit cells; rows are numbered as they come. */
-class RowSet {
-  readonly #width: number;
-  #rows: Uint16Array;
-  #slots: Int32Array;
-  size = 0;
-
-  constructor(width: number) {
-    this.#width = width;
-    this.#rows = new Uint16Array(width * 1024);
-    this.#slots = new Int32Array(4096).fill(-1);
-  }
-
-  row(index: number): Uint16Array {
-    return this.#rows.subarray(index * this.#width, (index + 1) * this.#width);
-  }
-
-  /** False when it was there. */
-  add(row: Uint16Array): boolean {
-    if (this.size * 2 > this.#slots.length) this.#grow();
-    const slot = this.#slot(row);
-    if (this.#slots[slot] >= 0) return false;
-    if ((this.size + 1) * this.#width > this.#rows.length) {
-      const rows = new Uint16Array(this.#rows.length * 2);
-      rows.set(this.#rows);
-      this.#rows = rows;
-    }
-    this.#slots[slot] = this.size;
-    const at = this.size++ * this.#width;
-    for (let i = 0; i < this.#width; i++) this.#rows[at + i] = row[i];
-    return true;
-  }
-
-  #slot(row: Uint16Array): number {
-    let hash = 0x811c9dc5;
-    for (let i = 0; i < this.#width; i++) hash = Math.imul(hash ^ row[i], 0x01000193);
-    hash ^= hash >>> 15;
-    const mask = this.#slots.length - 1;
-    let slot = hash & mask;
-    search: for (; this.#slots[slot] >= 0; slot = (slot + 1) & mask) {
-      const at = this.#slots[slot] * this.#width;
-      for (let i = 0; i < this.#width; i++) if (this.#rows[at + i] !== row[i]) continue search;
-      break;
-    }
-    return slot;
-  }
-
-  #grow(): void {
-    this.#slots = new Int32Array(this.#slots.length * 2).fill(-1);
-    for (let i = 0; i < this.size; i++) this.#slots[this.#slot(this.row(i))] = i;
-  }
-}
-
+/** Walks until a promise breaks, nothing new can be reached, or the depth is. */
 export function explore(bounds: Bounds, off: readonly Rule[] = []): Finding {
   return new Search(bounds, new Set(off)).run();
 }
@@ -243,19 +203,22 @@ function copyFromMaster(world: World, pairs: readonly number[]): void {
   }
 }
 
+/** True when `side` of a pair has the tracked block from the other side. */
+function readsOther(world: World, pair: number, side: Side): boolean {
+  const pending = world.has(pair, 0, PENDING);
+  return world.is(pair, RELATED) && readFrom(side, directionOf(world, pair), pending) !== side;
+}
+
 /** The volume that a read of the master's tracked block ends at. */
 function holderOfMaster(world: World): number {
   for (let i = 0; i < world.shape.proxies; i++) {
-    if (world.is(i, RELATED) && world.is(i, TO_MASTER) && world.has(i, 0, PENDING)) {
-      return proxyOf(i);
-    }
+    if (readsOther(world, i, 'master')) return proxyOf(i);
   }
   return MASTER;
 }
 
 function holderOfProxy(world: World, pair: number): number {
-  const reads = world.is(pair, RELATED) && !world.is(pair, TO_MASTER) && world.has(pair, 0, PENDING);
-  return reads ? MASTER : proxyOf(pair);
+  return readsOther(world, pair, 'proxy') ? MASTER : proxyOf(pair);
 }
 
 /** Promises 1 to 3; `allowed` is what a read may find. */

@@ -242,8 +242,9 @@ export async function each<T>(
       try {
         await work(item);
       } catch (error) {
-        const { message, details = '' } = error as { message?: string; details?: string };
-        failures.push(`${name(item)}: ${message ?? error}${details.slice(0, 1500)}`);
+        const { message, details } = error as { message?: string; details?: unknown };
+        const more = typeof details === 'string' ? details.slice(0, 1500) : '';
+        failures.push(`${name(item)}: ${message ?? error}${more}`);
       }
     }
   };
