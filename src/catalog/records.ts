@@ -72,6 +72,8 @@ export type PairRecord = {
   doubt: string | null;
   /** The copy that `pending` belongs to: how it was planned. Null when none is unfinished. */
   copy: CopyInProgress | null;
+  /** The proxy may differ from what it was at the last part (its client wrote, or a stranger). */
+  proxyWritten: boolean;
   since: number;
   lastVerb: string;
   lastCopy: CopyRecord | null;

@@ -300,8 +300,8 @@ function deviceNumber(rdev: bigint): string {
 }
 
 /**
- * Completed writes, sectors written and discards of a block device. A partition is judged by its
- * whole disk too, whose writes may land in it.
+ * Sectors written, discards and sectors discarded of a block device (not the number of writes: every
+ * sync counts as one). A partition is judged by its whole disk too, whose writes may land in it.
  */
 function writeCounters(number: string): string | undefined {
   const own = readText(`/sys/dev/block/${number}/stat`);
@@ -313,7 +313,7 @@ function writeCounters(number: string): string | undefined {
     .filter((text) => text !== undefined)
     .map((text) => {
       const field = text.split(/\s+/);
-      return [field[4], field[6], field[11], field[13]].join(',');
+      return [field[6], field[11], field[13]].join(',');
     })
     .join(';');
 }

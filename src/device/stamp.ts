@@ -17,7 +17,7 @@ export type Stamp = {
   readonly size: number;
   readonly mtime: string;
   readonly ctime: string;
-  /** Writes and discards completed so far (block devices). */
+  /** Sectors written and discarded so far (block devices). */
   readonly writes?: string;
   /** Stamp of the file behind a loop device. */
   readonly backing?: Stamp;

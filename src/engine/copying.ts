@@ -6,6 +6,7 @@
 
 import { KageError } from '../base/errors.ts';
 import { WORKERS_MAX } from '../base/limits.ts';
+import type { RegionMap } from '../bitmap/region-map.ts';
 import type { CopyRecord, PairRecord, VolumeRecord } from '../catalog/records.ts';
 import { type Crew, type FileSpec, inlineCrew, threadCrew } from '../copy/crew.ts';
 import { interrupted, type JobResult, runJob } from '../copy/job.ts';
@@ -26,7 +27,7 @@ export async function runCopy(
   state: State,
   record: PairRecord,
   plan: Plan,
-  options: CopyOptions & { fresh?: boolean },
+  options: CopyOptions & { fresh?: boolean; known?: RegionMap },
 ): Promise<CopyReport> {
   const id = record.id;
   const source = state.sideVolume(record, sourceOf(plan.direction));
@@ -43,9 +44,16 @@ export async function runCopy(
   if (!result.complete) {
     throw interrupted(`${plan.verb} ${names(state, state.pairRecord(id))}`);
   }
+  if (options.known) {
+    const pair = state.pair(record);
+    pair.stale.add('increment');
+    pair.maps.increment.clearAll();
+    pair.maps.increment.or(options.known);
+  }
   await state.commit((next) => {
     const pair = next.pairs.find((p) => p.id === id)!;
     pair.copy = null;
+    if (plan.direction === 'toProxy') pair.proxyWritten = false;
     pair.direction = 'toProxy';
     pair.lastCopy = { ...(report as CopyRecord), at: state.host.now() };
   });
@@ -62,7 +70,7 @@ async function copyPending(
   record: PairRecord,
   plan: Plan,
   mode: CopyMode,
-  options: CopyOptions,
+  options: CopyOptions & { known?: RegionMap },
 ): Promise<JobResult> {
   const pair = state.pair(record);
   const { source, target } = await state.ends(record);
@@ -86,6 +94,9 @@ async function copyPending(
       regionSize: pair.regionSize,
       size: pair.size,
       clear: (runs) => pair.clearPending(runs),
+      onRegions: (runs) => {
+        for (const run of runs) options.known?.set(run.first, run.count);
+      },
       onProgress: (p) =>
         options.onProgress?.({ verb, master, proxy, direction, method, reason, ...p }),
       now: () => state.host.now(),

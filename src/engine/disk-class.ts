@@ -200,7 +200,7 @@ export class OpenClass implements api.DiskClass {
   write(volume: api.VolumeRef, offset: number, data: Uint8Array) {
     return this.#do(async () => {
       const record = await this.#usable(volume, offset, data.byteLength);
-      await this.#beforeWrite();
+      await this.#beforeWrite(record);
       this.#beats = true;
       await this.#link.write(record.id, offset, data);
     });
@@ -239,9 +239,14 @@ export class OpenClass implements api.DiskClass {
   }
 
   /** The first write of a session comes after a root that says so, and after maps that can be saved. */
-  async #beforeWrite(): Promise<void> {
+  async #beforeWrite(volume: VolumeRecord): Promise<void> {
     const stale = [...this.#state.pairs.values()].some((pair) => pair.stale.size > 0);
-    if (stale || !this.#state.changed) await this.#state.commit(() => {});
+    const asProxy = this.#state.pairOfProxy(volume);
+    const firstOfProxy = asProxy !== undefined && !asProxy.proxyWritten;
+    if (!stale && !firstOfProxy && this.#state.changed) return;
+    await this.#state.commit((next) => {
+      for (const pair of next.pairs) if (pair.proxy === volume.id) pair.proxyWritten = true;
+    });
   }
 
   #stop(): void {

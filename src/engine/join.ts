@@ -274,6 +274,7 @@ async function makePair(
     maps: { changed: 0, pending: 0, increment: 0 },
     doubt: plan === null ? 'never synchronized' : null,
     copy: plan === null ? null : { verb: 'join', method: plan.method, reason: plan.reason },
+    proxyWritten: true,
     since: now,
     lastVerb: plan === null ? 'relate' : 'join',
     lastCopy: null,

@@ -5,6 +5,7 @@ import { formatSize, plural } from '../base/units.ts';
 import type { PairRecord } from '../catalog/records.ts';
 import { bytesOf } from '../copy/plan.ts';
 import type { Direction } from '../proxy/states.ts';
+import { sourceOf } from '../proxy/transitions.ts';
 import type { Method } from './api.ts';
 import type { State } from './state.ts';
 
@@ -86,6 +87,41 @@ function counted(
   function sizeOf(map: typeof pending) {
     return { regions: map.count(), bytes: bytesOf(map, pair.regionSize, pair.size) };
   }
+}
+
+/** What a dry run says of a copy, as far as it can be known before. */
+export type Expectation = { bytesRead: number; bytesWritten: number; seconds: number };
+
+/** Bytes that are read to learn the speed of a disk that nothing was copied from yet. */
+const PROBE_BYTES = 8 * 1024 * 1024;
+const PROBE_READS = 8;
+
+/**
+ * Bytes that the copy will read, the most it can write (of a comparison that is not known: 0), and
+ * how long that takes at the speed of the pair's last copy, or of a few reads of the source.
+ */
+export async function expect(state: State, record: PairRecord, plan: Plan): Promise<Expectation> {
+  const compares = plan.method === 'compare';
+  const bytesRead = compares ? 2 * plan.bytes : plan.bytes;
+  const bytesWritten = compares ? 0 : plan.bytes;
+  const last = record.lastCopy;
+  const moved = last ? last.bytesRead + last.bytesWritten : 0;
+  const rate =
+    last && last.seconds > 0.1 && moved > PROBE_BYTES
+      ? moved / last.seconds
+      : await probeRate(state, record, plan);
+  return { bytesRead, bytesWritten, seconds: (bytesRead + bytesWritten) / rate };
+}
+
+async function probeRate(state: State, record: PairRecord, plan: Plan): Promise<number> {
+  const source = state.sideVolume(record, sourceOf(plan.direction));
+  const device = await state.device(source, 'read');
+  const piece = new Uint8Array(Math.min(PROBE_BYTES / PROBE_READS, source.size));
+  const begin = state.host.now();
+  for (let i = 0; i < PROBE_READS; i++) {
+    await device.read(piece, Math.floor(((source.size - piece.byteLength) * i) / PROBE_READS));
+  }
+  return (piece.byteLength * PROBE_READS) / (Math.max(1, state.host.now() - begin) / 1000);
 }
 
 /** Throws `differential-refused` when the user wants nothing else and the plan is something else. */

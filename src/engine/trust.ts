@@ -83,6 +83,7 @@ export function applyVerdict(
     moved,
   );
   if (verdict.kind === 'trust') return;
+  if (moved.proxy !== null) record.proxyWritten = true;
   if (verdict.kind === 'restart') {
     pair.maps.pending.setAll();
     pair.stale.add('pending');

@@ -5,13 +5,14 @@
 
 import { KageError } from '../base/errors.ts';
 import { reach } from '../base/faults.ts';
+import { RegionMap } from '../bitmap/region-map.ts';
 import type { ClassRecord, PairRecord } from '../catalog/records.ts';
 import type { Link } from '../proxy/link.ts';
 import { type Direction, type Verb, VERBS } from '../proxy/states.ts';
-import { mapAfter, refusal, sourceOf, stateOf, targetOf } from '../proxy/transitions.ts';
+import { mapAfter, refusal, sourceOf, spreadsTo, stateOf, targetOf } from '../proxy/transitions.ts';
 import type { CopyOptions, PairReport, VerbReport } from './api.ts';
 import { names, reportOf, runCopy, sideNames } from './copying.ts';
-import { type Plan, planCopy, requireDifferential, when } from './plan.ts';
+import { type Expectation, expect, type Plan, planCopy, requireDifferential, when } from './plan.ts';
 import type { State } from './state.ts';
 import { abandonCopy } from './trust.ts';
 
@@ -32,6 +33,8 @@ type Work = {
   /** The row is not applied: its unfinished or outdated copy is taken up again. */
   readonly continues: boolean;
   readonly notes: string[];
+  /** What of the increment is known before a comparison finds the rest of it. */
+  known?: RegionMap;
 };
 
 /** The word the user typed for a verb of the table. */
@@ -56,7 +59,7 @@ export async function runVerb(
     await state.device(state.sideVolume(record, sourceOf(plan.direction)), 'read');
     await state.requireWritable(state.sideVolume(record, targetOf(plan.direction)));
   }
-  if (options.dryRun) return dryReport(state, verb, works);
+  if (options.dryRun) return await dryReport(state, verb, works);
   const copiesFirst = verb === 'part' || verb === 'swap';
   const reports = new Map<number, PairReport['copy']>();
   const begun = works.filter((w) => w.plan !== null && (w.continues || copiesFirst));
@@ -147,13 +150,19 @@ function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOpti
   return { id: record.id, plan, continues, notes };
 }
 
-/** A master that is being restored from a sibling is no source for anybody. */
+/** An INVALID side, or a master that is being restored from a sibling, is no source for anybody. */
 function requireWholeSource(
   state: State,
   verb: Verb,
   record: PairRecord,
   direction: Direction,
 ): void {
+  const source = state.sideVolume(record, sourceOf(direction));
+  if (source.invalid !== null) {
+    const side = sourceOf(direction);
+    const reason = `the ${side} is INVALID and cannot be copied from: ${source.invalid.reason}`;
+    throw wrongState(state, verb, record, `${side}-invalid`, reason);
+  }
   if (direction !== 'toProxy') return;
   const restoring = state
     .siblings(record)
@@ -195,13 +204,14 @@ function wrongState(
   hint?: string,
 ): KageError {
   const { proxy } = sideNames(state, record);
-  const own = (verb === 'part' && key === 'is-parted') || (verb === 'rejoin' && key === 'is-joined');
+  const done = (verb === 'part' && key === 'is-parted') || (verb === 'rejoin' && key === 'is-joined');
+  const related = key.startsWith('is-');
   let text = reason;
   let advice = hint;
-  if (own || (verb === 'join' && record.joined)) {
+  if (done || (verb === 'join' && related && record.joined)) {
     text = `it is ${record.joined ? 'joined' : 'parted'} already, since ${when(record.since)}`;
     advice = verb === 'part' ? 'for a new snapshot: `kage rejoin`, then `kage part`' : hint;
-  } else if (verb === 'join') {
+  } else if (verb === 'join' && related) {
     text = `it is parted, since ${when(record.since)}`;
     advice = `make it equal again: kage rejoin ${proxy}`;
   } else if ((verb === 'restore' || verb === 'restoreKeep') && key === 'is-joined') {
@@ -251,8 +261,15 @@ function startCopy(state: State, work: Work, options: VerbOptions): (next: Class
   const plan = work.plan!;
   const pair = state.pair(state.pairRecord(work.id));
   if (plan.all) {
-    pair.stale.add('pending');
-    pair.maps.pending.setAll();
+    const { increment, pending } = pair.maps;
+    // Until the comparison has ended, everything may differ from the last part.
+    if (plan.direction === 'toProxy' && !state.pairRecord(work.id).proxyWritten) {
+      work.known = new RegionMap(state.kernel, pair.regions);
+      work.known.or(increment);
+    }
+    for (const name of ['increment', 'pending'] as const) pair.stale.add(name);
+    increment.setAll();
+    pending.setAll();
   }
   return (next) => {
     const record = next.pairs.find((p) => p.id === work.id)!;
@@ -277,7 +294,11 @@ async function copyOf(
   options: VerbOptions,
 ): Promise<PairReport['copy']> {
   const record = state.pairRecord(work.id);
-  return await runCopy(state, record, work.plan!, options);
+  try {
+    return await runCopy(state, record, work.plan!, { ...options, known: work.known });
+  } finally {
+    work.known?.release();
+  }
 }
 
 /** VERB_STEPS before the commit, for every pair of the command. */
@@ -318,6 +339,7 @@ function effectOf(
     const own = next.pairs.find((p) => p.id === work.id)!;
     own.since = now;
     own.lastVerb = word(verb);
+    if (verb === 'part' || verb === 'update') own.proxyWritten = false;
     if (row.joined === 'gone') next.pairs = next.pairs.filter((p) => p !== own);
     else if (row.joined !== 'keep') own.joined = row.joined;
     start?.(next);
@@ -340,7 +362,6 @@ function changeMaps(state: State, verb: Verb, record: PairRecord): void {
       pair.stale.add('increment');
       increment.clearAll();
       increment.or(pending);
-      if (record.doubt !== null) increment.setAll();
     }
   }
   if (row.changed === 'none') {
@@ -379,12 +400,13 @@ function spreadRestore(
   const restored = state.pair(record).maps.pending;
   const { proxy } = sideNames(state, record);
   return state.siblings(record).map((sibling) => {
-    const name = sibling.joined ? 'pending' : 'changed';
+    const { map, direction } = spreadsTo(sibling);
     const pair = state.pair(sibling);
-    pair.stale.add(name);
-    pair.maps[name].or(restored);
+    pair.stale.add(map);
+    pair.maps[map].or(restored);
     return (next: ClassRecord) => {
       const own = next.pairs.find((p) => p.id === sibling.id)!;
+      if (direction !== 'keep') own.direction = direction;
       if (all) own.doubt ??= `the master was restored from ${proxy} by comparison`;
       else if (sibling.joined) {
         own.copy ??= {
@@ -416,17 +438,22 @@ async function dropPair(state: State, id: number): Promise<void> {
   state.pairs.delete(id);
 }
 
-function dryReport(state: State, verb: Verb, works: readonly Work[]): VerbReport {
+async function dryReport(state: State, verb: Verb, works: readonly Work[]): Promise<VerbReport> {
+  const seconds = new Map<number, Expectation>();
+  for (const { id, plan } of works) {
+    if (plan) seconds.set(id, await expect(state, state.pairRecord(id), plan));
+  }
   return {
     verb: verb === 'restoreKeep' ? 'restore' : verb,
     class: state.record.class,
     dryRun: true,
     pairs: works.map(({ id, plan, notes }) => {
       const record = state.pairRecord(id);
+      const expected = seconds.get(id);
       return {
         ...sideNames(state, record),
         state: afterwards(verb, record),
-        copy: plan === null ? undefined : reportOf(plan),
+        copy: plan === null ? undefined : { ...reportOf(plan), ...expected },
         notes,
       };
     }),

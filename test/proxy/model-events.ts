@@ -391,7 +391,6 @@ export class Events {
   }
 
   #apply(world: World, pair: number, verb: Verb, row: VerbRow): void {
-    const proxy = proxyOf(pair);
     const unfinished = !world.isEmpty(pair, PENDING);
     const abandoned = row.abandons && unfinished ? targetVolume(world, pair) : -1;
     this.#applyPromises(world, pair, verb, unfinished);
