@@ -29,6 +29,8 @@ export class FileDevice implements BlockDevice {
   readonly #fd: number;
   readonly #directFd: number;
   #open = true;
+  /** Of a sync that failed: the kernel may have dropped what it could not write, and says so once. */
+  #fault: KageError | undefined;
 
   constructor(path: string, options: FileDeviceOptions) {
     this.name = path;
@@ -79,10 +81,13 @@ export class FileDevice implements BlockDevice {
   }
 
   flush(): Promise<void> {
+    if (this.#fault !== undefined) return Promise.reject(this.#fault);
     return new Promise((resolve, reject) => {
       fs.fdatasync(this.#fd, (error) => {
-        if (error) reject(ioError('sync', this.name, error));
-        else resolve();
+        if (error) {
+          this.#fault ??= ioError('sync', this.name, error);
+          reject(this.#fault);
+        } else resolve();
       });
     });
   }

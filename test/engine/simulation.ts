@@ -207,7 +207,10 @@ class Simulation {
 
   async #write(): Promise<void> {
     const name = this.#pick(['m', 'm', ...PROXIES]);
-    const first = Math.floor(this.random() * SECTORS);
+    // Often where the last write was: one region written from both sides is the hard case.
+    const first =
+      this.random() < 0.4 ? this.#lastFirst : Math.floor(this.random() * SECTORS);
+    this.#lastFirst = first;
     const count = Math.min(SECTORS - first, 1 + Math.floor(this.random() * this.#pick([3, 10, 30])));
     const version = this.#version++;
     const bytes = versionBytes(first, count, version);
@@ -242,6 +245,7 @@ class Simulation {
     this.#unsureNames.add(name);
   }
 
+  #lastFirst = 0;
   readonly #unsureNames = new Set<string>();
 
   async #flush(name = this.#pick(['m', ...PROXIES])): Promise<void> {
