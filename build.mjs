@@ -43,7 +43,14 @@ const BANNER =
 
 export function buildKernel() {
   mkdirSync(`${root}build`, { recursive: true });
-  run('assemblyscript/bin/asc.js', 'assembly/index.ts', '--config', 'asconfig.json', '--target', 'release');
+  run(
+    'assemblyscript/bin/asc.js',
+    'assembly/index.ts',
+    '--config',
+    'asconfig.json',
+    '--target',
+    'release',
+  );
 }
 
 export async function buildBundles() {

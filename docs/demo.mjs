@@ -51,7 +51,9 @@ function run(line, { stdin, expect = [0] } = {}) {
 }
 
 function sha256(file) {
-  return createHash('sha256').update(fs.readFileSync(path.join(folder, file))).digest('hex');
+  return createHash('sha256')
+    .update(fs.readFileSync(path.join(folder, file)))
+    .digest('hex');
 }
 
 function requireEqual(a, b, what) {

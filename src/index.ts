@@ -3,8 +3,9 @@
  * `docs/library.md` for an example that runs.
  */
 
-export { type ErrorCode, ERRORS, EXIT, KageError } from './base/errors.ts';
+export { ERRORS, type ErrorCode, EXIT, KageError } from './base/errors.ts';
 export type * from './engine/api.ts';
+export { followProgress } from './engine/follow.ts';
 export { copyImage, diffImages } from './engine/images.ts';
 export {
   type EngineOptions,
@@ -14,7 +15,6 @@ export {
   readClass,
   reopenCatalog,
 } from './engine/open.ts';
-export { followProgress } from './engine/follow.ts';
 
 import { workerCode } from './copy/crew.ts';
 

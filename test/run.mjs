@@ -13,7 +13,15 @@ import { build } from 'esbuild';
 import { buildBundles, buildKernel, bundleOptions } from '../build.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const patterns = process.argv.slice(2).filter((a) => !a.startsWith('--'));
+const words = process.argv.slice(2);
+/** `--name value`, taken out of the words; for the simulation. */
+function option(name) {
+  const at = words.indexOf(`--${name}`);
+  return at < 0 ? undefined : words.splice(at, 2)[1];
+}
+const seed = option('seed');
+const minutes = option('minutes');
+const patterns = words.filter((a) => !a.startsWith('--'));
 const sim = process.argv.includes('--sim');
 const FILE_MINUTES = 10;
 const JOBS = 2;
@@ -47,7 +55,16 @@ function runFile(name) {
     const child = spawn(
       process.execPath,
       ['--enable-source-maps', path.join(root, 'build', name.replace(/\.ts$/, '.mjs'))],
-      { cwd: root, env: { ...process.env, KAGE_ROOT: root, FORCE_COLOR: '0' } },
+      {
+        cwd: root,
+        env: {
+          ...process.env,
+          KAGE_ROOT: root,
+          FORCE_COLOR: '0',
+          ...(seed === undefined ? {} : { KAGE_SEED: seed }),
+          ...(minutes === undefined ? {} : { KAGE_MINUTES: minutes }),
+        },
+      },
     );
     let text = '';
     child.stdout.on('data', (data) => (text += data));
@@ -59,7 +76,10 @@ function runFile(name) {
     child.on('close', (status) => {
       clearTimeout(timer);
       const number = (word) =>
-        [...text.matchAll(new RegExp(`^\\s*${word}:\\s+(\\d+)`, 'gm'))].reduce((s, m) => s + Number(m[1]), 0);
+        [...text.matchAll(new RegExp(`^\\s*${word}:\\s+(\\d+)`, 'gm'))].reduce(
+          (s, m) => s + Number(m[1]),
+          0,
+        );
       const total = number('Total');
       const passed = number('Passed');
       const skipped = number('Skipped');

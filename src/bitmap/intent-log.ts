@@ -40,30 +40,30 @@ export class IntentLog {
     this.#scratch = kernel.allocate(SLOT + HASH_STATE_BYTES);
   }
 
-  static async create(
-    folder: Folder,
-    kernel: Kernel,
-    most = EXTENTS_MAX,
-  ): Promise<IntentLog> {
+  static async create(folder: Folder, kernel: Kernel, most = EXTENTS_MAX): Promise<IntentLog> {
     const device = await folder.open('intent', { create: 2 * SLOT });
     await device.flush();
     await folder.sync();
     return new IntentLog(device, kernel, most);
   }
 
-  /** `doubt`: the log cannot be believed; everything may be hot. Null when it can. */
+  /**
+   * `doubt`: the log cannot be believed; everything may be hot. Null when it can. A missing log is
+   * made anew, unless `readOnly`.
+   */
   static async open(
     folder: Folder,
     kernel: Kernel,
     most = EXTENTS_MAX,
-  ): Promise<{ log: IntentLog; doubt: string | null }> {
+    readOnly = false,
+  ): Promise<{ log: IntentLog | undefined; doubt: string | null }> {
     let device: BlockDevice;
     try {
-      device = await folder.open('intent', {});
+      device = await folder.open('intent', { readOnly });
       if (device.size !== 2 * SLOT) throw new Error('size');
     } catch {
-      const log = await IntentLog.create(folder, kernel, most);
-      return { log, doubt: 'the intent log is missing' };
+      const doubt = 'the intent log is missing or truncated';
+      return { log: readOnly ? undefined : await IntentLog.create(folder, kernel, most), doubt };
     }
     const log = new IntentLog(device, kernel, most);
     return { log, doubt: await log.#read() };

@@ -22,7 +22,9 @@ export function validateName(kind: string, name: string, lengthMax = NAME_LENGTH
 
 /** A volume name from a file's: `vm.proxy.img` gives `vm-proxy`. */
 export function nameFromPath(path: string): string {
-  const base = path.slice(path.lastIndexOf('/') + 1).replace(/\.(img|raw|dd|bin|iso|image|disk)$/i, '');
+  const base = path
+    .slice(path.lastIndexOf('/') + 1)
+    .replace(/\.(img|raw|dd|bin|iso|image|disk)$/i, '');
   const name = base
     .replace(/[^A-Za-z0-9_-]+/g, '-')
     .replace(/^[^A-Za-z0-9]+/, '')
@@ -31,7 +33,11 @@ export function nameFromPath(path: string): string {
 }
 
 /** `base`, or `base-2`, `base-3`… shortened to `lengthMax`, whatever is not taken. */
-export function freeName(base: string, taken: ReadonlySet<string>, lengthMax = NAME_LENGTH_MAX): string {
+export function freeName(
+  base: string,
+  taken: ReadonlySet<string>,
+  lengthMax = NAME_LENGTH_MAX,
+): string {
   let name = base.slice(0, lengthMax);
   for (let n = 2; taken.has(name); n++) {
     const suffix = `-${n}`;

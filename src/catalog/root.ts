@@ -16,7 +16,8 @@ import { type ClassRecord, SCHEMA } from './records.ts';
 
 const SLOTS = ['root.0', 'root.1'] as const;
 const NO_CHECKSUM = '0000000000000000';
-const CHECKSUM = /^\{\n "kagemusha": "class catalog",\n "schema": (\d+),\n "checksum": "([0-9a-f]{16})"/;
+const CHECKSUM =
+  /^\{\n "kagemusha": "class catalog",\n "schema": (\d+),\n "checksum": "([0-9a-f]{16})"/;
 
 export type Loaded = {
   /** The newest good root; undefined when there is no class here. */

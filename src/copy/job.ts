@@ -9,12 +9,11 @@
 import { KageError } from '../base/errors.ts';
 import { reach } from '../base/faults.ts';
 import { CHUNK_SIZE, HEARTBEAT_MS, TASK_SIZE } from '../base/limits.ts';
-import type { Run } from '../bitmap/region-map.ts';
-import { RegionMap } from '../bitmap/region-map.ts';
+import type { RegionMap, Run } from '../bitmap/region-map.ts';
 import type { BlockDevice } from '../device/device.ts';
 import type { Crew } from './crew.ts';
 import { Pace } from './pace.ts';
-import { type Piece, bytesOf, pieces } from './plan.ts';
+import { bytesOf, type Piece, pieces } from './plan.ts';
 import type { TaskResult } from './task.ts';
 
 export type JobProgress = {
@@ -79,6 +78,8 @@ class Job {
   #lastSync: number;
   #lastProgress = 0;
   #error: unknown;
+  /** Rule 9: what was written around a failed sync may be lost, so nothing is cleared any more. */
+  #syncFailed = false;
 
   constructor(options: JobOptions) {
     this.#o = options;
@@ -165,21 +166,31 @@ class Job {
 
   /** Rule 2: the bytes of these regions were read before both syncs begin. */
   async #settle(): Promise<void> {
-    if (this.#o.readOnly) return;
+    if (this.#o.readOnly || this.#syncFailed) return;
     const batch = this.#unsynced;
     if (batch.length === 0) return;
     this.#unsynced = [];
     if (this.#o.clear === undefined) {
-      await this.#o.target.flush();
+      await this.#sync(this.#o.target);
       return;
     }
     reach('copy:written');
-    await this.#o.source.flush();
+    await this.#sync(this.#o.source);
     reach('copy:source-synced');
-    await this.#o.target.flush();
+    await this.#sync(this.#o.target);
+    if (this.#syncFailed) return; // Another member's sync failed meanwhile.
     reach('copy:target-synced');
     await this.#o.clear(batch);
     reach('copy:cleared');
+  }
+
+  async #sync(device: BlockDevice): Promise<void> {
+    try {
+      await device.flush();
+    } catch (error) {
+      this.#syncFailed = true;
+      throw error;
+    }
   }
 
   #pieceSize(): number {

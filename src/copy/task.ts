@@ -126,7 +126,10 @@ export function markSide(error: unknown, side: 'source' | 'target' | undefined):
   if (side !== undefined && typeof error === 'object' && error !== null) sides.set(error, side);
 }
 
-async function onSide(side: 'source' | 'target', action: () => void | Promise<void>): Promise<void> {
+async function onSide(
+  side: 'source' | 'target',
+  action: () => void | Promise<void>,
+): Promise<void> {
   try {
     const pending = action();
     if (pending !== undefined) await pending;

@@ -57,5 +57,10 @@ function describe(error: unknown): WorkerReply {
   if (error instanceof KageError) {
     return { code: error.code, message: error.message, data: error.data, side };
   }
-  return { code: '', message: error instanceof Error ? error.message : String(error), data: {}, side };
+  return {
+    code: '',
+    message: error instanceof Error ? error.message : String(error),
+    data: {},
+    side,
+  };
 }

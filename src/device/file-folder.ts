@@ -115,10 +115,7 @@ export class FileFolder implements Folder {
     }
   }
 
-  async open(
-    name: string,
-    options: { create?: number; readOnly?: boolean },
-  ): Promise<BlockDevice> {
+  async open(name: string, options: { create?: number; readOnly?: boolean }): Promise<BlockDevice> {
     const file = this.#at(name);
     const { create } = options;
     if (create !== undefined) {

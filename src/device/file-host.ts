@@ -289,7 +289,10 @@ function unreliableAt(file: string): string | null {
     return 'lies on a file system whose kind cannot be read here';
   }
   if (RELIABLE[type] !== undefined) return null;
-  return UNRELIABLE[type] ?? `lies on file system 0x${type.toString(16)}, which is not known to note every write`;
+  return (
+    UNRELIABLE[type] ??
+    `lies on file system 0x${type.toString(16)}, which is not known to note every write`
+  );
 }
 
 /** `major:minor` of a Linux device number. */

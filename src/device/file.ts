@@ -49,13 +49,17 @@ export class FileDevice implements BlockDevice {
       try {
         got = fs.readSync(fd, into, done, into.byteLength - done, offset + done);
       } catch (error) {
-        if (fd === this.#directFd) return this.#readCached(into, offset);
+        if (fd === this.#directFd) {
+          this.#readCached(into, offset);
+          return;
+        }
         throw ioError(`reading at byte ${offset + done}`, this.name, error);
       }
       if (got === 0) throw this.#shrunk(offset + done);
       done += got;
       if (fd === this.#directFd && done < into.byteLength && done % DIRECT_ALIGNMENT !== 0) {
-        return this.#readCached(into, offset);
+        this.#readCached(into, offset);
+        return;
       }
     }
   }

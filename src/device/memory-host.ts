@@ -62,7 +62,10 @@ export class MemoryDisk {
   cutPower(random: () => number): void {
     for (const { offset, data } of this.#unsynced) {
       for (let at = 0; at < data.byteLength; ) {
-        const end = Math.min(data.byteLength, (Math.floor((offset + at) / SECTOR) + 1) * SECTOR - offset);
+        const end = Math.min(
+          data.byteLength,
+          (Math.floor((offset + at) / SECTOR) + 1) * SECTOR - offset,
+        );
         if (random() < 0.5) this.durable.set(data.subarray(at, end), offset + at);
         at = end;
       }
@@ -232,7 +235,8 @@ export class MemoryHost implements Host {
   async checkPlace(): Promise<void> {}
 
   async createImage(path: string, size: number): Promise<void> {
-    if (this.disks.has(path)) throw new KageError('image-exists', `${path}: a file is there already`);
+    if (this.disks.has(path))
+      throw new KageError('image-exists', `${path}: a file is there already`);
     this.addDisk(path, size);
   }
 

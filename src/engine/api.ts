@@ -168,7 +168,11 @@ export type ClassInfo = {
   /** Null, or why the class is closed: its newest catalog root cannot be read. */
   readonly closed: string | null;
   /** The process that has the class open now, if any. */
-  readonly holder: { readonly pid: number; readonly command: string; readonly since: number } | null;
+  readonly holder: {
+    readonly pid: number;
+    readonly command: string;
+    readonly since: number;
+  } | null;
   readonly disks: readonly DiskInfo[];
   readonly volumes: readonly VolumeInfo[];
   readonly pairs: readonly PairInfo[];
@@ -193,7 +197,12 @@ export interface DiskClass {
   remove(volumes: readonly VolumeRef[], options?: RunOptions): Promise<void>;
 
   /** `sdxdisk -M`: a disk without volumes. `single`: volumes are cut from it by `addVolume`. */
-  addDisk(path: string, name: string, type: 'keep' | 'single' | 'undef', options?: RunOptions): Promise<DiskInfo>;
+  addDisk(
+    path: string,
+    name: string,
+    type: 'keep' | 'single' | 'undef',
+    options?: RunOptions,
+  ): Promise<DiskInfo>;
   /** `sdxdisk -R`: a disk that carries no volume. */
   removeDisk(name: string, options?: RunOptions): Promise<void>;
   /** `sdxvolume -M`: the first free range of a single disk, or the whole of a keep disk. `size` bytes. */
@@ -213,17 +222,37 @@ export interface DiskClass {
    * made. `regionSize` in bytes, a power of two from 4 KiB to 4 MiB. On a pair that is joined or
    * joining already: finishes or refreshes the copy, or throws `wrong-state` when nothing is left.
    */
-  join(master: VolumeRef, proxy: VolumeRef, options?: CopyOptions & { regionSize?: number; strictStop?: boolean }): Promise<VerbReport>;
-  relate(master: VolumeRef, proxy: VolumeRef, options?: RunOptions & { regionSize?: number }): Promise<VerbReport>;
+  join(
+    master: VolumeRef,
+    proxy: VolumeRef,
+    options?: CopyOptions & { regionSize?: number; strictStop?: boolean },
+  ): Promise<VerbReport>;
+  relate(
+    master: VolumeRef,
+    proxy: VolumeRef,
+    options?: RunOptions & { regionSize?: number },
+  ): Promise<VerbReport>;
   /**
    * One instant for all proxies. If an image was written outside the engine since it was joined,
    * the proxy is first made equal again by comparison.
    */
-  part(proxies: readonly VolumeRef[], options?: CopyOptions & { instant?: boolean; unlock?: boolean }): Promise<VerbReport>;
-  rejoin(proxies: readonly VolumeRef[], options?: CopyOptions & { strictStop?: boolean }): Promise<VerbReport>;
+  part(
+    proxies: readonly VolumeRef[],
+    options?: CopyOptions & { instant?: boolean; unlock?: boolean },
+  ): Promise<VerbReport>;
+  rejoin(
+    proxies: readonly VolumeRef[],
+    options?: CopyOptions & { strictStop?: boolean },
+  ): Promise<VerbReport>;
   /** `keep`: stay parted, the snapshot stays (the manual's Restore); else joined (RejoinRestore). */
-  restore(proxies: readonly VolumeRef[], options?: CopyOptions & { keep?: boolean; instant?: boolean; strictStop?: boolean }): Promise<VerbReport>;
-  update(proxies: readonly VolumeRef[], options?: CopyOptions & { instant?: boolean; strictStop?: boolean }): Promise<VerbReport>;
+  restore(
+    proxies: readonly VolumeRef[],
+    options?: CopyOptions & { keep?: boolean; instant?: boolean; strictStop?: boolean },
+  ): Promise<VerbReport>;
+  update(
+    proxies: readonly VolumeRef[],
+    options?: CopyOptions & { instant?: boolean; strictStop?: boolean },
+  ): Promise<VerbReport>;
   swap(proxy: VolumeRef, options?: CopyOptions): Promise<VerbReport>;
   cancel(proxy: VolumeRef, options?: RunOptions): Promise<VerbReport>;
   /** `restore`: even if the master is half restored; it becomes INVALID. */

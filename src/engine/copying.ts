@@ -174,10 +174,14 @@ async function requireUntouched(
     const pair = next.pairs.find((p) => p.id === id)!;
     pair.doubt = 'the source was written during the last copy';
   });
-  throw new KageError('written-during-copy', `${plan.verb} ${names(state, state.pairRecord(id))}: ${what}`, {
-    hint: 'the two are not equal; stop whatever writes to it and run the command again',
-    data: { path: disk.path },
-  });
+  throw new KageError(
+    'written-during-copy',
+    `${plan.verb} ${names(state, state.pairRecord(id))}: ${what}`,
+    {
+      hint: 'the two are not equal; stop whatever writes to it and run the command again',
+      data: { path: disk.path },
+    },
+  );
 }
 
 /** The target is neither old nor new: INVALID until a copy completes. The source is untouched. */
@@ -189,7 +193,9 @@ async function copyFailed(state: State, id: number, plan: Plan, error: unknown):
   await state
     .commit((next) => {
       const pair = next.pairs.find((p) => p.id === id)!;
-      const volume = next.volumes.find((v) => v.id === (target === 'master' ? pair.master : pair.proxy))!;
+      const volume = next.volumes.find(
+        (v) => v.id === (target === 'master' ? pair.master : pair.proxy),
+      )!;
       volume.invalid = { reason: `the copy to it failed: ${text}`, since: state.host.now() };
       volume.started = false;
     })

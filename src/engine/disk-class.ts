@@ -143,9 +143,7 @@ export class OpenClass implements api.DiskClass {
     proxy: api.VolumeRef,
     options: Parameters<api.DiskClass['join']>[2] = {},
   ) {
-    return this.#do(() =>
-      joinPair(this.#state, this.#link, master, proxy, this.#owner, options),
-    );
+    return this.#do(() => joinPair(this.#state, this.#link, master, proxy, this.#owner, options));
   }
 
   relate(

@@ -16,7 +16,9 @@ export async function examineImage(host: Host, path: string): Promise<ImageFacts
     throw new KageError('image-directory', `${path}: is a directory, not an image`, { data });
   }
   if (facts.kind === 'other') {
-    throw new KageError('image-directory', `${path}: is neither a file nor a block device`, { data });
+    throw new KageError('image-directory', `${path}: is neither a file nor a block device`, {
+      data,
+    });
   }
   if (!facts.readable) {
     throw new KageError('image-unreadable', `${path}: no permission to read it`, { data });

@@ -47,10 +47,14 @@ export async function copyImage(
   const from = await examineImage(host, source);
   const owner = await findImage(target, options);
   if (owner) {
-    throw new KageError('image-taken', `${target}: is volume ${owner.volume} of class ${owner.class}`, {
-      hint: 'a plain copy onto it would bypass its records; use the verbs of its pair, or `kage write`',
-      data: { path: target, class: owner.class },
-    });
+    throw new KageError(
+      'image-taken',
+      `${target}: is volume ${owner.volume} of class ${owner.class}`,
+      {
+        hint: 'a plain copy onto it would bypass its records; use the verbs of its pair, or `kage write`',
+        data: { path: target, class: owner.class },
+      },
+    );
   }
   const there = await host.inspect(target);
   if (there !== undefined) {
@@ -85,7 +89,12 @@ function regionSizeOf(options: { regionSize?: number }): number {
   return size;
 }
 
-function emptyReport(source: string, target: string, size: number, regionSize: number): ImageReport {
+function emptyReport(
+  source: string,
+  target: string,
+  size: number,
+  regionSize: number,
+): ImageReport {
   return {
     source,
     target,

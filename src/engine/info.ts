@@ -20,9 +20,7 @@ export function describeClass(
     folder: state.folder.path,
     generation: record.generation,
     closed,
-    holder: holder
-      ? { pid: holder.pid, command: holder.command, since: holder.since }
-      : null,
+    holder: holder ? { pid: holder.pid, command: holder.command, since: holder.since } : null,
     disks: record.disks.map((disk) => describeDisk(state, disk.name)),
     volumes: record.volumes.map((volume) => describeVolume(state, volume)),
     pairs: record.pairs.map((pair) => describePair(state, pair)),
@@ -105,7 +103,8 @@ function nextCopy(state: State, record: PairRecord): PairInfo['next'] {
   const { pending } = state.pair(record).maps;
   const unfinished = !pending.isEmpty();
   if (record.joined && !unfinished && record.doubt === null) return null;
-  const verb = unfinished && record.copy !== null ? record.copy.verb : record.joined ? 'part' : 'rejoin';
+  const verb =
+    unfinished && record.copy !== null ? record.copy.verb : record.joined ? 'part' : 'rejoin';
   const direction = unfinished ? record.direction : 'toProxy';
   const plan = planCopy(state, record, verb, direction, { continues: unfinished });
   return { verb, direction, method: plan.method, reason: plan.reason, bytes: plan.bytes };

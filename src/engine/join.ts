@@ -62,7 +62,8 @@ export async function joinPair(
   const plan = firstPlan(size, regionSize, fresh);
   const names = { master: nameOf(master), proxy: nameOf(proxy) };
   if (options.differentialOnly) requireDifferential(plan, `join ${names.master} / ${names.proxy}`);
-  if (options.dryRun) return report(state, { ...names, state: 'joined', copy: reportOf(plan), notes }, true);
+  if (options.dryRun)
+    return report(state, { ...names, state: 'joined', copy: reportOf(plan), notes }, true);
   const { masterVolume, proxyVolume } = await enlistSides(state, master, proxy, owner);
   const id = await makePair(state, masterVolume, proxyVolume, regionSize, plan);
   const copy = await runCopy(state, state.pairRecord(id), plan, { ...options, fresh });
@@ -89,12 +90,16 @@ export async function relatePair(
 ): Promise<VerbReport> {
   const { master, proxy, again } = await sides(state, masterRef, proxyRef, owner);
   if (again) {
-    throw new KageError('wrong-state', `relate ${nameOf(proxy)}: it is a proxy already, since ${when(again.since)}`);
+    throw new KageError(
+      'wrong-state',
+      `relate ${nameOf(proxy)}: it is a proxy already, since ${when(again.since)}`,
+    );
   }
   const regionSize = regionSizeFor(state, master, options.regionSize);
   const names = { master: nameOf(master), proxy: nameOf(proxy) };
   const notes = proxy.kind === 'make' ? [`made the image ${proxy.path}`] : [];
-  if (options.dryRun) return report(state, { ...names, state: 'parted', notes: [] }, true, 'relate');
+  if (options.dryRun)
+    return report(state, { ...names, state: 'parted', notes: [] }, true, 'relate');
   const { masterVolume, proxyVolume } = await enlistSides(state, master, proxy, owner);
   await makePair(state, masterVolume, proxyVolume, regionSize, null);
   return report(
@@ -130,7 +135,10 @@ async function sides(state: State, masterRef: string, proxyRef: string, owner: O
     throw new KageError(
       'size-differs',
       `${proxyRef}: has ${sizeOf(proxy)} bytes, ${how} than ${masterRef} with ${sizeOf(master)}`,
-      { hint: 'master and proxy need the same size', data: { master: sizeOf(master), proxy: sizeOf(proxy) } },
+      {
+        hint: 'master and proxy need the same size',
+        data: { master: sizeOf(master), proxy: sizeOf(proxy) },
+      },
     );
   }
   const again = requireUnrelated(state, master, proxy);
@@ -162,9 +170,11 @@ async function requireTwoFiles(
     side.kind === 'volume' ? state.diskOf(side.volume).path : side.path;
   const a = await state.host.inspect(pathOf(master));
   const b = await state.host.inspect(pathOf(proxy));
-  const resolved = (await state.host.resolve(pathOf(master))) === (await state.host.resolve(pathOf(proxy)));
+  const resolved =
+    (await state.host.resolve(pathOf(master))) === (await state.host.resolve(pathOf(proxy)));
   if (!resolved && (a === undefined || a.identity !== b?.identity)) return;
-  const same = master.kind === 'volume' && proxy.kind === 'volume' && master.volume !== proxy.volume;
+  const same =
+    master.kind === 'volume' && proxy.kind === 'volume' && master.volume !== proxy.volume;
   throw new KageError(
     'same-file',
     same
@@ -184,13 +194,23 @@ function requireUnrelated(state: State, master: Side, proxy: Side): PairRecord |
     throw new KageError('wrong-state', text, { hint });
   };
   if (asProxy && p) {
-    fail(`${p.name}: is the proxy of ${state.volumeById(asProxy.master).name} already`, `kage break ${p.name}`);
+    fail(
+      `${p.name}: is the proxy of ${state.volumeById(asProxy.master).name} already`,
+      `kage break ${p.name}`,
+    );
   }
-  if (p && state.pairsOf(p).length > 0) fail(`${p.name}: has proxies of its own, and proxies do not cascade`);
+  if (p && state.pairsOf(p).length > 0)
+    fail(`${p.name}: has proxies of its own, and proxies do not cascade`);
   if (m && state.pairOfProxy(m)) fail(`${m.name}: is a proxy itself, and proxies do not cascade`);
-  if (m && state.pairsOf(m).length >= PROXIES_MAX) fail(`${m.name}: has ${PROXIES_MAX} proxies already`);
+  if (m && state.pairsOf(m).length >= PROXIES_MAX)
+    fail(`${m.name}: has ${PROXIES_MAX} proxies already`);
   if (m?.invalid) fail(`${m.name}: is INVALID: ${m.invalid.reason}`);
-  if (m && state.pairsOf(m).some((r) => r.direction === 'toMaster' && !state.pair(r).maps.pending.isEmpty())) {
+  if (
+    m &&
+    state
+      .pairsOf(m)
+      .some((r) => r.direction === 'toMaster' && !state.pair(r).maps.pending.isEmpty())
+  ) {
     fail(`${m.name}: is being restored`, 'finish that with `kage restore`');
   }
   return undefined;
@@ -213,7 +233,10 @@ function regionSizeFor(state: State, master: Side, asked: number | undefined): n
     throw new KageError('usage', `region size ${size}: a power of two from 4 KiB to 4 MiB`);
   }
   if (sibling && sibling.regionSize !== size) {
-    throw new KageError('not-permitted', `region size ${size}: the other proxies of ${nameOf(master)} have ${sibling.regionSize}`);
+    throw new KageError(
+      'not-permitted',
+      `region size ${size}: the other proxies of ${nameOf(master)} have ${sibling.regionSize}`,
+    );
   }
   return size;
 }

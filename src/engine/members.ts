@@ -30,10 +30,14 @@ export async function findVolume(state: State, ref: string): Promise<VolumeRecor
   if ((await state.host.inspect(ref)) === undefined) {
     throw new KageError('image-missing', `${ref}: no such file`, { data: { path: ref } });
   }
-  throw new KageError('no-such-object', `${ref}: this image is no volume of class ${state.record.class}`, {
-    hint: `add it: kage add ${ref}`,
-    data: { path: ref },
-  });
+  throw new KageError(
+    'no-such-object',
+    `${ref}: this image is no volume of class ${state.record.class}`,
+    {
+      hint: `add it: kage add ${ref}`,
+      data: { path: ref },
+    },
+  );
 }
 
 /** The one volume of the image at a path, if the class has it. */
@@ -68,9 +72,13 @@ function takenNames(state: State): Set<string> {
 
 function requireFree(state: State, kind: string, name: string): void {
   if (!takenNames(state).has(name)) return;
-  throw new KageError('not-permitted', `${kind} '${name}': the name is taken in class ${state.record.class}`, {
-    data: { name },
-  });
+  throw new KageError(
+    'not-permitted',
+    `${kind} '${name}': the name is taken in class ${state.record.class}`,
+    {
+      data: { name },
+    },
+  );
 }
 
 async function requireUnowned(
@@ -80,10 +88,14 @@ async function requireUnowned(
 ): Promise<void> {
   const found = await owner(facts);
   if (!found) return;
-  throw new KageError('image-taken', `${path}: is volume ${found.volume} of class ${found.class} already`, {
-    hint: `use that one (-c ${found.class}), or take it out with \`kage remove\``,
-    data: { path, class: found.class, volume: found.volume },
-  });
+  throw new KageError(
+    'image-taken',
+    `${path}: is volume ${found.volume} of class ${found.class} already`,
+    {
+      hint: `use that one (-c ${found.class}), or take it out with \`kage remove\``,
+      data: { path, class: found.class, volume: found.volume },
+    },
+  );
 }
 
 /** One image to be registered as a keep disk with one volume. */
@@ -128,7 +140,11 @@ function draft(
   creating = false,
 ): Draft {
   taken.add(name);
-  const disk = freeName(`${name.slice(0, SINGLE_DISK_NAME_LENGTH_MAX - 5)}-disk`, taken, SINGLE_DISK_NAME_LENGTH_MAX);
+  const disk = freeName(
+    `${name.slice(0, SINGLE_DISK_NAME_LENGTH_MAX - 5)}-disk`,
+    taken,
+    SINGLE_DISK_NAME_LENGTH_MAX,
+  );
   taken.add(disk);
   return {
     disk: { name: disk, type: 'keep', path, size, exclusive, creating, stamp: null },
@@ -212,7 +228,14 @@ export async function createImage(
     requireFree(state, 'volume', name);
   }
   const taken = takenNames(state);
-  const made = draft(name ?? freeName(nameFromPath(resolved), taken), resolved, size, taken, false, true);
+  const made = draft(
+    name ?? freeName(nameFromPath(resolved), taken),
+    resolved,
+    size,
+    taken,
+    false,
+    true,
+  );
   if (options.dryRun) return made;
   await state.commit((next) => enlist(next, [made]));
   reach('image:recorded');
@@ -254,9 +277,7 @@ export async function removeVolumes(
   }
   if (options.dryRun) return;
   const gone = new Set(volumes.map((v) => v.id));
-  const keeps = new Set(
-    volumes.filter((v) => state.diskOf(v).type === 'keep').map((v) => v.disk),
-  );
+  const keeps = new Set(volumes.filter((v) => state.diskOf(v).type === 'keep').map((v) => v.disk));
   for (const disk of keeps) await state.closeDevices(disk);
   await state.commit((next) => {
     next.volumes = next.volumes.filter((v) => !gone.has(v.id));
@@ -292,7 +313,11 @@ export async function addDisk(
   );
 }
 
-export async function removeDisk(state: State, name: string, options: RunOptions = {}): Promise<void> {
+export async function removeDisk(
+  state: State,
+  name: string,
+  options: RunOptions = {},
+): Promise<void> {
   const disk = state.disk(name);
   const volume = state.record.volumes.find((v) => v.disk === name);
   if (volume) {
@@ -344,16 +369,24 @@ export async function addVolume(
   }
   const ranges = freeRanges(disk, state.record.volumes);
   if (disk.type === 'keep' && size !== disk.size) {
-    throw new KageError('size-differs', `disk ${diskName}: a keep disk is one volume of ${disk.size / BLOCK_SIZE} blocks`, {
-      data: { disk: diskName, blocks: disk.size / BLOCK_SIZE },
-    });
+    throw new KageError(
+      'size-differs',
+      `disk ${diskName}: a keep disk is one volume of ${disk.size / BLOCK_SIZE} blocks`,
+      {
+        data: { disk: diskName, blocks: disk.size / BLOCK_SIZE },
+      },
+    );
   }
   const range = ranges.find((r) => r.length >= size);
   if (!range) {
     const largest = Math.max(0, ...ranges.map((r) => r.length));
-    throw new KageError('not-permitted', `disk ${diskName}: no free range of ${formatSize(size)}; the largest has ${formatSize(largest)}`, {
-      data: { disk: diskName, largest },
-    });
+    throw new KageError(
+      'not-permitted',
+      `disk ${diskName}: no free range of ${formatSize(size)}; the largest has ${formatSize(largest)}`,
+      {
+        data: { disk: diskName, largest },
+      },
+    );
   }
   if (options.dryRun) return;
   await state.commit((next) =>

@@ -52,8 +52,7 @@ export async function openClass(
     throw error;
   }
   const state = await openState(name, { host, kernel, folder, lock, tuning: options.tuning });
-  const owner: Owner = (facts, rule) =>
-    ownerOf(facts, options, host, kernel, rule?.except);
+  const owner: Owner = (facts, rule) => ownerOf(facts, options, host, kernel, rule?.except);
   return new OpenClass(state, owner, { heartbeat: host.threads });
 }
 
@@ -68,6 +67,7 @@ async function openState(
     if (closed !== null) throw closedClass(name, folder, closed);
     state = new State({ ...parts, record: record ?? emptyClass(name) });
     await loadPairs(state, false);
+    await state.openLog(false);
     await lookAtImages(state);
     await recover(state);
     return state;
@@ -91,7 +91,10 @@ export async function readClass(name: string, options: EngineOptions): Promise<C
     await loadPairs(state, true);
     const holder = await currentHolder(folder);
     // While somebody has the class open, its writes are no strangers'.
-    if (!holder) await lookAtImages(state);
+    if (!holder) {
+      await state.openLog(true);
+      await lookAtImages(state);
+    }
     return describeClass(state, closed, holder);
   } finally {
     await state.dispose();

@@ -50,7 +50,13 @@ export function planCopy(
     return { ...base, ...part, all: false, method: copy.method, reason: goesOn(record) };
   }
   if (copy !== null && copy.method !== 'differential' && !pair.maps.pending.isEmpty()) {
-    return { ...base, ...part, all: false, method: copy.method, reason: `takes over ${copy.verb}: ${copy.reason}` };
+    return {
+      ...base,
+      ...part,
+      all: false,
+      method: copy.method,
+      reason: `takes over ${copy.verb}: ${copy.reason}`,
+    };
   }
   const size = `${plural(part.regions, 'region')} (${formatSize(part.bytes)})`;
   const reason = `tracked: ${size} changed since ${when(record.since)}`;
@@ -130,7 +136,10 @@ export function requireDifferential(plan: Plan, names: string): void {
   throw new KageError(
     'differential-refused',
     `${names}: the copy would be ${plan.method}, ${plan.reason}`,
-    { hint: 'run it without --differential-only', data: { method: plan.method, reason: plan.reason } },
+    {
+      hint: 'run it without --differential-only',
+      data: { method: plan.method, reason: plan.reason },
+    },
   );
 }
 

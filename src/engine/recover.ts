@@ -56,11 +56,10 @@ function doubtMaps(
 /** Repairs what the last session left, under the lock. Commits if there was anything. */
 export async function recover(state: State): Promise<void> {
   const unmade = await dropUnmadeImages(state);
-  const logDoubt = await state.openLog();
   const log = state.logIsOpen ? await state.log() : undefined;
   const hot = log?.extents ?? [];
-  if (logDoubt !== null && !state.record.clean) {
-    for (const record of state.record.pairs) record.doubt ??= logDoubt;
+  if (state.logDoubt !== null && !state.record.clean) {
+    for (const record of state.record.pairs) record.doubt ??= state.logDoubt;
   }
   if (hot.length === 0 && !unmade) return;
   reach('recovery:begun');
@@ -80,7 +79,8 @@ async function recoverExtent(state: State, { volume, extent }: HotExtent): Promi
     const { extentSize } = state.tuning;
     const begin = Math.floor((extent * extentSize) / pair.regionSize);
     const end = Math.min(begin + extentSize / pair.regionSize, pair.regions);
-    for (let region = begin; region < end; region++) await recoverRegion(state, record, pair, region);
+    for (let region = begin; region < end; region++)
+      await recoverRegion(state, record, pair, region);
   }
 }
 

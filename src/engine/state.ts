@@ -27,7 +27,7 @@ import type { Folder, Host } from '../device/host.ts';
 import { OffsetLayer } from '../device/layers/offset.ts';
 import type { Stamp } from '../device/stamp.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import { Pair, viewOf } from '../proxy/pair.ts';
+import { type Pair, viewOf } from '../proxy/pair.ts';
 import type { Side } from '../proxy/states.ts';
 import { type PairView, sourceOf, targetOf } from '../proxy/transitions.ts';
 
@@ -50,6 +50,8 @@ export class State {
   readonly seen = new Map<string, Stamp>();
   /** Disks that this process has written since `seen`. */
   readonly written = new Set<string>();
+  /** Why the intent log cannot be believed, or null. */
+  logDoubt: string | null = null;
   #log: IntentLog | undefined;
   readonly #devices = new Map<string, BlockDevice>();
   #broken: unknown;
@@ -145,14 +147,10 @@ export class State {
       name,
       among.map((o) => o.name),
     );
-    return new KageError(
-      'no-such-object',
-      `no ${kind} '${name}' in class ${this.record.class}`,
-      {
-        hint: near === undefined ? undefined : `did you mean '${near}'?`,
-        data: { kind, name },
-      },
-    );
+    return new KageError('no-such-object', `no ${kind} '${name}' in class ${this.record.class}`, {
+      hint: near === undefined ? undefined : `did you mean '${near}'?`,
+      data: { kind, name },
+    });
   }
 
   // Devices
@@ -225,21 +223,27 @@ export class State {
   // The intent log
 
   async log(): Promise<IntentLog> {
-    this.#log ??= (await IntentLog.open(this.folder, this.kernel, this.tuning.extentsMax)).log;
+    if (this.#log === undefined) await this.openLog(false);
+    this.#log ??= await IntentLog.create(this.folder, this.kernel, this.tuning.extentsMax);
     return this.#log;
   }
 
-  /** The log if the class has one, with the doubt about it. */
-  async openLog(): Promise<string | null> {
-    if (!(await this.folder.list()).includes('intent')) return null;
+  /** Opens the log if the class has one, to see what it holds. */
+  async openLog(readOnly: boolean): Promise<void> {
+    if (!(await this.folder.list()).includes('intent')) return;
     const { extentsMax } = this.tuning;
-    const { log, doubt } = await IntentLog.open(this.folder, this.kernel, extentsMax);
-    this.#log = log;
-    return doubt;
+    const opened = await IntentLog.open(this.folder, this.kernel, extentsMax, readOnly);
+    this.#log = opened.log;
+    this.logDoubt = opened.doubt;
   }
 
   get logIsOpen(): boolean {
     return this.#log !== undefined;
+  }
+
+  /** True when clients may have written the volume in a session that did not end in order. */
+  isHot(volume: number): boolean {
+    return this.logDoubt !== null || (this.#log?.extents ?? []).some((e) => e.volume === volume);
   }
 
   // Committing
@@ -249,7 +253,10 @@ export class State {
    * failure nothing may be written any more and the class has to be opened anew; on disk the last
    * commit stands.
    */
-  async commit(change: (record: ClassRecord) => void, options: { clean?: boolean } = {}): Promise<void> {
+  async commit(
+    change: (record: ClassRecord) => void,
+    options: { clean?: boolean } = {},
+  ): Promise<void> {
     if (this.#broken !== undefined) throw this.#broken;
     await this.lock?.check();
     const next = structuredClone(this.record);
@@ -308,7 +315,8 @@ export class State {
       this.record.pairs.flatMap((pair) => MAP_NAMES.map((name) => mapFileName(pair, name))),
     );
     for (const name of await this.folder.list()) {
-      if (/^pair\d+-/.test(name) && !named.has(name)) await this.folder.remove(name).catch(() => {});
+      if (/^pair\d+-/.test(name) && !named.has(name))
+        await this.folder.remove(name).catch(() => {});
     }
   }
 

@@ -79,7 +79,7 @@ export function applyVerdict(
   const pair = state.pair(record);
   const verdict = judge(
     state.view(record),
-    { changedEmpty: pair.maps.changed.isEmpty(), instant: record.copy?.instant ?? false },
+    { changedEmpty: nobodyWrote(state, record), instant: record.copy?.instant ?? false },
     moved,
   );
   if (verdict.kind === 'trust') return;
@@ -97,6 +97,12 @@ export function applyVerdict(
   target.started = false;
   // A joined pair goes on with its copy, from the start, when the verb is run again.
   if (!record.joined) abandonCopy(state, record);
+}
+
+/** No client wrote to either side since the copy began, as far as the map and the log tell. */
+function nobodyWrote(state: State, record: PairRecord): boolean {
+  const hot = state.isHot(record.master) || state.isHot(record.proxy);
+  return !hot && state.pair(record).maps.changed.isEmpty();
 }
 
 /** The unfinished copy is given up: what was pending is changed, as far as anyone knows. */

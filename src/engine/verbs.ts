@@ -8,11 +8,18 @@ import { reach } from '../base/faults.ts';
 import { RegionMap } from '../bitmap/region-map.ts';
 import type { ClassRecord, PairRecord } from '../catalog/records.ts';
 import type { Link } from '../proxy/link.ts';
-import { type Direction, type Verb, VERBS } from '../proxy/states.ts';
+import { type Direction, VERBS, type Verb } from '../proxy/states.ts';
 import { mapAfter, refusal, sourceOf, spreadsTo, stateOf, targetOf } from '../proxy/transitions.ts';
 import type { CopyOptions, PairReport, VerbReport } from './api.ts';
 import { names, reportOf, runCopy, sideNames } from './copying.ts';
-import { type Expectation, expect, type Plan, planCopy, requireDifferential, when } from './plan.ts';
+import {
+  type Expectation,
+  expect,
+  type Plan,
+  planCopy,
+  requireDifferential,
+  when,
+} from './plan.ts';
 import type { State } from './state.ts';
 import { abandonCopy } from './trust.ts';
 
@@ -116,7 +123,8 @@ function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOpti
     state.usable(state.volumeById(record.master));
     state.usable(state.volumeById(record.proxy));
   }
-  const unfinished = !view.pendingEmpty || record.doubt !== null || state.volumeById(record.proxy).invalid !== null;
+  const unfinished =
+    !view.pendingEmpty || record.doubt !== null || state.volumeById(record.proxy).invalid !== null;
   const continues = continuesOwn(verb, record, view.pendingEmpty, unfinished);
   // A copy that part and swap need is made first, so the guard looks at what will be then.
   const copiesFirst = verb === 'part' || verb === 'swap';
@@ -138,14 +146,17 @@ function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOpti
   if (!copies && !needed) {
     return { id: record.id, plan: null, continues: false, notes };
   }
-  const direction: Direction = continues || needed || row.direction === 'keep' ? record.direction : row.direction;
+  const direction: Direction =
+    continues || needed || row.direction === 'keep' ? record.direction : row.direction;
   requireWholeSource(state, verb, record, direction);
   const plan = planCopy(state, record, word(verb), direction, {
     ...options,
     continues: continues || needed,
   });
   if (continues && !record.joined) {
-    notes.push(`this finishes what was begun at ${when(record.since)}; run it again for a newer state`);
+    notes.push(
+      `this finishes what was begun at ${when(record.since)}; run it again for a newer state`,
+    );
   }
   return { id: record.id, plan, continues, notes };
 }
@@ -204,7 +215,8 @@ function wrongState(
   hint?: string,
 ): KageError {
   const { proxy } = sideNames(state, record);
-  const done = (verb === 'part' && key === 'is-parted') || (verb === 'rejoin' && key === 'is-joined');
+  const done =
+    (verb === 'part' && key === 'is-parted') || (verb === 'rejoin' && key === 'is-joined');
   const related = key.startsWith('is-');
   let text = reason;
   let advice = hint;
@@ -288,11 +300,7 @@ function startCopy(state: State, work: Work, options: VerbOptions): (next: Class
   };
 }
 
-async function copyOf(
-  state: State,
-  work: Work,
-  options: VerbOptions,
-): Promise<PairReport['copy']> {
+async function copyOf(state: State, work: Work, options: VerbOptions): Promise<PairReport['copy']> {
   const record = state.pairRecord(work.id);
   try {
     return await runCopy(state, record, work.plan!, { ...options, known: work.known });
@@ -304,9 +312,7 @@ async function copyOf(
 /** VERB_STEPS before the commit, for every pair of the command. */
 async function settleAndSync(state: State, link: Link, works: readonly Work[]): Promise<void> {
   const records = works.map((work) => state.pairRecord(work.id));
-  const families = new Set(
-    records.flatMap((r) => [r, ...state.siblings(r)]).map((r) => r.id),
-  );
+  const families = new Set(records.flatMap((r) => [r, ...state.siblings(r)]).map((r) => r.id));
   for (const id of families) {
     const record = state.pairRecord(id);
     await link.settle({ record, pair: state.pair(record) });
@@ -332,7 +338,8 @@ function effectOf(
   const pair = state.pair(record);
   if (row.abandons && !pair.maps.pending.isEmpty()) return abandonEffect(state, verb, work);
   changeMaps(state, verb, record);
-  const start = work.plan && row.pending === 'pending|changed' ? startCopy(state, work, options) : null;
+  const start =
+    work.plan && row.pending === 'pending|changed' ? startCopy(state, work, options) : null;
   const spread = row.spreads ? spreadRestore(state, record, work.plan?.all ?? false) : [];
   const now = state.host.now();
   return (next) => {
@@ -419,7 +426,12 @@ function spreadRestore(
   });
 }
 
-function startVolumes(next: ClassRecord, record: PairRecord, verb: Verb, options: VerbOptions): void {
+function startVolumes(
+  next: ClassRecord,
+  record: PairRecord,
+  verb: Verb,
+  options: VerbOptions,
+): void {
   const proxy = next.volumes.find((v) => v.id === record.proxy)!;
   if (verb === 'part') proxy.started = !proxy.locked || (options.unlock ?? false);
   if (verb === 'rejoin' || verb === 'restore') proxy.started = false;

@@ -1,9 +1,9 @@
 /** Reads both sides of a pair, whole, and holds what it finds against what the maps say. */
 
-import { HASH_STATE_BYTES } from '../kernel/kernel.ts';
 import type { PairRecord } from '../catalog/records.ts';
 import { interrupted } from '../copy/job.ts';
 import { Buffers } from '../copy/task.ts';
+import { HASH_STATE_BYTES } from '../kernel/kernel.ts';
 import type { Pair } from '../proxy/pair.ts';
 import { stateOf } from '../proxy/transitions.ts';
 import type { RunOptions, VerifyReport } from './api.ts';
@@ -27,7 +27,8 @@ export async function verifyPair(
   if (unexpected > 0 && record.doubt === null) {
     notes.push('the next copy will compare everything');
     await state.commit((next) => {
-      next.pairs.find((p) => p.id === record.id)!.doubt = 'verify found differences that no record explains';
+      next.pairs.find((p) => p.id === record.id)!.doubt =
+        'verify found differences that no record explains';
     });
   }
   return {
@@ -64,9 +65,14 @@ async function compareSides(state: State, record: PairRecord, pair: Pair, option
       const regions = Math.ceil(length / pair.regionSize);
       kernel.diff(buffers.source, buffers.target, length, pair.regionSize, buffers.bits, 0);
       const first = at / pair.regionSize;
-      for (let i = kernel.nextSet(buffers.bits, 0, regions); i < regions; i = kernel.nextSet(buffers.bits, i + 1, regions)) {
+      for (
+        let i = kernel.nextSet(buffers.bits, 0, regions);
+        i < regions;
+        i = kernel.nextSet(buffers.bits, i + 1, regions)
+      ) {
         found.differing++;
-        if (!pair.maps.changed.has(first + i) && !pair.maps.pending.has(first + i)) found.unexpected++;
+        if (!pair.maps.changed.has(first + i) && !pair.maps.pending.has(first + i))
+          found.unexpected++;
       }
       const now = state.host.now();
       if (options.onProgress && (now - told > 500 || at + length === pair.size)) {

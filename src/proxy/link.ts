@@ -138,9 +138,12 @@ export class Link {
     const last = Math.floor((offset + data.byteLength - 1) / regionSize);
     const steps = this.#stepsOf(strands, volume, first);
     // Regions that are filled or preserved go one by one: their two ends differ.
-    const alone = steps.some((s) => s.includes('fill') || s.includes('preserve') || s.includes('settle'));
+    const alone = steps.some(
+      (s) => s.includes('fill') || s.includes('preserve') || s.includes('settle'),
+    );
     let end = first;
-    while (!alone && end < last && this.#same(steps, this.#stepsOf(strands, volume, end + 1))) end++;
+    while (!alone && end < last && this.#same(steps, this.#stepsOf(strands, volume, end + 1)))
+      end++;
     const bytes = Math.min((end + 1) * regionSize - offset, data.byteLength);
     const regions = { first, count: end - first + 1 };
     return { offset, data: data.subarray(0, bytes), regions, steps };

@@ -10,10 +10,16 @@ import { KageError } from '../../src/base/errors.ts';
 import { setFaultHook } from '../../src/base/faults.ts';
 import { loadRoots } from '../../src/catalog/root.ts';
 import { MemoryHost, PowerCut, seededRandom } from '../../src/device/memory-host.ts';
-import type { ClassInfo, CopyOptions, DiskClass, VerbReport, VolumeInfo } from '../../src/engine/api.ts';
+import type {
+  ClassInfo,
+  CopyOptions,
+  DiskClass,
+  VerbReport,
+  VolumeInfo,
+} from '../../src/engine/api.ts';
 import { openClass, readClass } from '../../src/engine/open.ts';
-import { createKernel } from '../../src/kernel/select.ts';
 import type { Kernel } from '../../src/kernel/kernel.ts';
+import { createKernel } from '../../src/kernel/select.ts';
 import { Pair } from '../../src/proxy/pair.ts';
 
 const SECTOR = 512;
@@ -38,7 +44,10 @@ export type SimulationOptions = {
 /** What a run did, so that a test can see that it tested something. */
 export type SimulationCounts = Record<string, number>;
 
-export async function simulate(seed: number, options: SimulationOptions): Promise<SimulationCounts> {
+export async function simulate(
+  seed: number,
+  options: SimulationOptions,
+): Promise<SimulationCounts> {
   const simulation = new Simulation(seed, options);
   try {
     await simulation.run();
@@ -166,7 +175,8 @@ class Simulation {
     let left = 1 + Math.floor(this.random() * 12);
     this.#log(`fault: ${operation} of ${disk.name}, the ${left}.`);
     disk.fault = (op) => {
-      if (!this.#checking && op === operation && --left <= 0) throw new KageError('io-error', `${disk.name}: fault`);
+      if (!this.#checking && op === operation && --left <= 0)
+        throw new KageError('io-error', `${disk.name}: fault`);
     };
     try {
       await (this.random() < 0.6 ? this.#verb() : this.#write());
@@ -208,10 +218,12 @@ class Simulation {
   async #write(): Promise<void> {
     const name = this.#pick(['m', 'm', ...PROXIES]);
     // Often where the last write was: one region written from both sides is the hard case.
-    const first =
-      this.random() < 0.4 ? this.#lastFirst : Math.floor(this.random() * SECTORS);
+    const first = this.random() < 0.4 ? this.#lastFirst : Math.floor(this.random() * SECTORS);
     this.#lastFirst = first;
-    const count = Math.min(SECTORS - first, 1 + Math.floor(this.random() * this.#pick([3, 10, 30])));
+    const count = Math.min(
+      SECTORS - first,
+      1 + Math.floor(this.random() * this.#pick([3, 10, 30])),
+    );
     const version = this.#version++;
     const bytes = versionBytes(first, count, version);
     const disks = await this.#open();
@@ -220,7 +232,8 @@ class Simulation {
       await disks.write(name, first * SECTOR, bytes);
     } catch (error) {
       this.#log(`write ${name} ${first}+${count} v${version}: ${tell(error)}`);
-      if (error instanceof KageError && ['wrong-state', 'image-changed'].includes(error.code)) return;
+      if (error instanceof KageError && ['wrong-state', 'image-changed'].includes(error.code))
+        return;
       if (!expected(error)) throw error;
       this.#noteWrite(name, first, count, version);
       if (!(error instanceof PowerCut)) this.#unsure(name, before);
@@ -316,7 +329,19 @@ class Simulation {
 
   /** Mostly verbs that the state allows, so that the interesting states are reached. */
   #likely(info: ClassInfo, proxy: string): readonly string[] {
-    const all = ['join', 'part', 'rejoin', 'restore', 'restoreKeep', 'update', 'swap', 'cancel', 'break', 'relate', 'verify'];
+    const all = [
+      'join',
+      'part',
+      'rejoin',
+      'restore',
+      'restoreKeep',
+      'update',
+      'swap',
+      'cancel',
+      'break',
+      'relate',
+      'verify',
+    ];
     const pair = info.pairs.find((p) => p.proxy === proxy);
     if (this.random() < 0.15) return all;
     if (!pair) return ['join', 'join', 'join', 'relate'];
@@ -382,7 +407,12 @@ class Simulation {
     }
   }
 
-  #afterVerb(verb: string, proxy: string, all: readonly string[], continued: readonly string[]): void {
+  #afterVerb(
+    verb: string,
+    proxy: string,
+    all: readonly string[],
+    continued: readonly string[],
+  ): void {
     const m = this.#side('m');
     const keepsMoment = ['update', 'restore', 'restoreKeep'].includes(verb);
     const both = keepsMoment ? all.filter((p) => !continued.includes(p)) : all;
@@ -424,12 +454,7 @@ class Simulation {
   readonly #askUnknown = new Set<string>();
 
   /** Stopped, crashed, failed or refused: which contents are possible now. */
-  #afterFailedVerb(
-    verb: string,
-    both: readonly string[],
-    before: ClassInfo,
-    error: unknown,
-  ): void {
+  #afterFailedVerb(verb: string, both: readonly string[], before: ClassInfo, error: unknown): void {
     if (error instanceof KageError && REFUSALS.includes(error.code)) return;
     const m = this.#side('m');
     for (const p of both) {
@@ -438,7 +463,8 @@ class Simulation {
       if (verb === 'restore' || verb === 'restoreKeep') {
         m.mayBeInvalid = true;
         if (side.content) this.#restoring = copyOf(side.content);
-        if (parted && side.content && m.content) m.content = [...m.content, ...copyOf(side.content)];
+        if (parted && side.content && m.content)
+          m.content = [...m.content, ...copyOf(side.content)];
         if (m.content === null && this.#restoring) m.content = copyOf(this.#restoring);
       }
       if (verb === 'part' || verb === 'update') {
@@ -544,8 +570,8 @@ class Simulation {
     const folder = this.host.folder(HOME).folder('classes').folder(NAME);
     if (!(await folder.list()).includes('intent')) return [];
     const { log } = await IntentLog.open(folder, this.kernel);
-    const { extents } = log;
-    await log.close();
+    const extents = log?.extents ?? [];
+    await log?.close();
     return extents;
   }
 
