@@ -62,7 +62,10 @@ function runtimeOf(name: string, launcher: string, [ask, lead]: string[][]): Run
 
 /** First line of `--version`, without the name; undefined when the program is not installed. */
 export function versionOf(program: string): string | undefined {
-  const { error, stdout } = spawnSync(program, ['--version'], { env: cleanEnv(), encoding: 'utf8' });
+  const { error, stdout } = spawnSync(program, ['--version'], {
+    env: cleanEnv(),
+    encoding: 'utf8',
+  });
   if (error) return undefined;
   return /\d+(\.\d+)+/.exec(stdout ?? '')?.[0] ?? 'unknown';
 }

@@ -43,6 +43,10 @@ function installed(
   };
 }
 
+function requireHash(file: string, hash: string): void {
+  if (hashOf(file) !== hash) throw new Error(`${path.basename(file)}: not what it should hold`);
+}
+
 /** Two equal images: all read both and find nothing to write. */
 export function equalPair(place: Place): Outcome {
   const size = pick(SIZE, place);
@@ -52,7 +56,10 @@ export function equalPair(place: Place): Outcome {
     makeImage(a, size, 1);
     makeImage(b, size, 1);
     const before = hashOf(a);
-    const checksum = () => `${hashOf(a) === before} ${hashOf(b)}`;
+    const checksum = () => {
+      requireHash(a, before);
+      return hashOf(b);
+    };
     const { here, absences } = installed(WORKS.equal, [
       {
         name: 'kage copy',
@@ -87,7 +94,10 @@ export function equalPair(place: Place): Outcome {
 function fullCopy(
   place: Place,
   work: string,
-  contendersOf: (target: string, dir: string) => (Omit<Contender, 'run'> & {
+  contendersOf: (
+    target: string,
+    dir: string,
+  ) => (Omit<Contender, 'run'> & {
     needs: readonly string[];
     copy(source: string): void;
   })[],
@@ -107,7 +117,10 @@ function fullCopy(
       contendersOf(target, dir).map(({ copy, ...rest }) => ({
         ...rest,
         run: (turn: number) => copy(sources[turn % 2]),
-        checksum: (turn: number) => `${hashOf(target) === hashes[turn % 2]} ${hashes.join(' ')}`,
+        checksum: (turn: number) => {
+          requireHash(target, hashes[turn % 2]);
+          return hashes.join(' ');
+        },
       })),
     );
     const entries = takeTurns({

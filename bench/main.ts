@@ -1,0 +1,123 @@
+/** All benches in order: kernel, start, copy, sparse, rejoin; then the ratios and the report. */
+
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { equalPair, fullSynced, fullUnsynced, PEERS } from './copy/copy.bench.ts';
+import { sparseJoin } from './copy/sparse.bench.ts';
+import type { Row } from './harness.ts';
+import { header } from './harness.ts';
+import { rejoin } from './pair/rejoin.bench.ts';
+import type { Place } from './place.ts';
+import { ratiosOf, WORKS } from './report/floors.ts';
+import { machine } from './report/machine.ts';
+import type { Absence, Entry, Results } from './report/result.ts';
+import { picture } from './report/svg.ts';
+import { markdown, plain } from './report/table.ts';
+import { findRuntimes, runProgram, versionOf } from './runtimes.ts';
+import { info } from './start/info.bench.ts';
+
+export interface MainOptions {
+  root: string;
+  code: string;
+  smoke: boolean;
+  patterns: readonly string[];
+  /** Parent of the working folder; undefined: the system's. */
+  dir: string | undefined;
+  /** Folder of the results; undefined: they are only printed. */
+  out: string | undefined;
+}
+
+const BENCHES: readonly {
+  name: string;
+  run: (place: Place) => { entries: Entry[]; absences?: Absence[] };
+}[] = [
+  { name: 'kernel', run: kernel },
+  { name: `start ${WORKS.info}`, run: info },
+  { name: `copy ${WORKS.equal}`, run: equalPair },
+  { name: `copy ${WORKS.full}`, run: fullUnsynced },
+  { name: `copy ${WORKS.synced}`, run: fullSynced },
+  { name: `copy sparse ${WORKS.sparse}`, run: sparseJoin },
+  { name: `pair ${WORKS.rejoin}`, run: rejoin },
+];
+
+export async function main(options: MainOptions): Promise<void> {
+  const { patterns, smoke, out } = options;
+  const wanted = BENCHES.filter(
+    ({ name }) => patterns.length === 0 || patterns.some((p) => name.includes(p)),
+  );
+  if (wanted.length === 0) {
+    console.error(
+      `no bench of that name; there are:\n  ${BENCHES.map((b) => b.name).join('\n  ')}`,
+    );
+    process.exit(2);
+  }
+  const dir = fs.mkdtempSync(path.join(options.dir ?? os.tmpdir(), 'kage-bench-'));
+  const clean = () => fs.rmSync(dir, { recursive: true, force: true });
+  // A stopped bench leaves no gigabytes behind. It hears of Ctrl-C once a program has ended.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      clean();
+      process.exit(130);
+    });
+  }
+  try {
+    const place = { ...options, dir, runtimes: findRuntimes(options.root) };
+    const versions = PEERS.map((peer) => [peer, versionOf(peer) ?? 'not installed']);
+    const { commit } = header('');
+    const results: Results = {
+      machine: machine(dir, place.runtimes, Object.fromEntries(versions), commit),
+      smoke,
+      entries: [],
+      absences: [],
+      ratios: [],
+    };
+    for (const { name, run } of wanted) {
+      const began = performance.now();
+      process.stderr.write(`${name} … `);
+      const { entries, absences } = run(place);
+      results.entries.push(...entries);
+      results.absences.push(...(absences ?? []));
+      process.stderr.write(`${((performance.now() - began) / 1000).toFixed(1)} s\n`);
+    }
+    results.ratios = ratiosOf(results.entries);
+    console.log(plain(results));
+    if (out !== undefined) write(out, results);
+  } finally {
+    clean();
+  }
+}
+
+function write(out: string, results: Results): void {
+  fs.mkdirSync(out, { recursive: true });
+  fs.writeFileSync(path.join(out, 'results.json'), `${JSON.stringify(results, null, 2)}\n`);
+  fs.writeFileSync(path.join(out, 'results.md'), markdown(results));
+  fs.writeFileSync(path.join(out, 'results.svg'), picture(results));
+}
+
+/** The kernel bench on every runtime; the works that have floors under their own names. */
+function kernel({ code, smoke, runtimes }: Place): { entries: Entry[] } {
+  const names: Record<string, string> = {
+    'kernel/diff-hot': WORKS.diffHot,
+    'kernel/diff-large': WORKS.diffLarge,
+  };
+  const entries = runtimes.flatMap(({ name: runtime, command }) => {
+    const text = runProgram([...command, `${code}/kernel.mjs`, ...(smoke ? ['--smoke'] : [])]);
+    const { rows }: { rows: Row[] } = JSON.parse(text);
+    return rows.map(({ bench, row, unit, value, min, median, reps, params }): Entry => {
+      const { checksum, ...rest } = params;
+      return {
+        work: names[bench] ?? bench,
+        runtime,
+        name: row,
+        unit,
+        best: value,
+        median: (value * min) / median,
+        rounds: reps,
+        checksum: `${checksum}`,
+        params: rest,
+      };
+    });
+  });
+  return { entries };
+}

@@ -1,0 +1,100 @@
+/** The results as text: for a terminal, and as Markdown for the documentation. */
+
+import {
+  type Entry,
+  formatFloor,
+  formatMeasure,
+  formatRatio,
+  type Ratio,
+  type Results,
+} from './result.ts';
+
+const RATIO_HEAD = ['work', 'runtime', 'ours', 'peer', 'our speed', 'our time', 'wanted', ''];
+const ENTRY_HEAD = ['work', 'runtime', 'side', 'best', 'median', 'rounds'];
+
+export function plain(results: Results): string {
+  return [
+    ...head(results),
+    '',
+    ...columns([RATIO_HEAD, ...results.ratios.map(ratioCells)]),
+    '',
+    ...columns([ENTRY_HEAD, ...results.entries.map(entryCells)]),
+    ...absences(results).map((line) => `\n${line}`),
+  ].join('\n');
+}
+
+export function markdown(results: Results): string {
+  const { ratios, entries } = results;
+  return [
+    '# What the bench measured',
+    '',
+    'Written by `npm run bench`. Ratios are of the fastest rounds of both sides, which took turns',
+    'in one run on one machine, with the same durability. What each work is: `bench/`.',
+    '',
+    ...head(results).map((line) => `- ${line}`),
+    '',
+    '![Each ratio against its floor](results.svg)',
+    '',
+    '## Against the floors',
+    '',
+    ...grid(RATIO_HEAD, ratios.map(ratioCells)),
+    '',
+    '## All times',
+    '',
+    ...grid(ENTRY_HEAD, entries.map(entryCells)),
+    ...absences(results).flatMap((line) => ['', line]),
+    '',
+  ].join('\n');
+}
+
+function head({ machine: m, smoke }: Results): string[] {
+  const list = (versions: Record<string, string>) =>
+    Object.entries(versions)
+      .map(([name, version]) => `${name} ${version}`)
+      .join(', ');
+  return [
+    ...(smoke ? ['SMOKE RUN: tiny sizes, the figures mean nothing'] : []),
+    `${m.cpu}, ${m.cores} cores, ${m.memoryGiB} GiB; ${m.system}; images on ${m.fileSystem}`,
+    `${list(m.runtimes)}; ${list(m.peers)}`,
+    `commit ${m.commit}, ${m.date}; load when it began: ${m.loadAtStart}`,
+  ];
+}
+
+function ratioCells(ratio: Ratio): string[] {
+  const { work, runtime, ours, peer, kind, value, reached } = ratio;
+  const shown = formatRatio(kind, value);
+  const cells = kind === 'speed' ? [shown, ''] : ['', shown];
+  return [work, runtime, ours, peer, ...cells, formatFloor(ratio), reached ? '' : 'missed'];
+}
+
+function entryCells(entry: Entry): string[] {
+  const { work, runtime, name, best, median, rounds } = entry;
+  return [
+    work,
+    runtime,
+    name,
+    formatMeasure(entry, best),
+    formatMeasure(entry, median),
+    `${rounds}`,
+  ];
+}
+
+function absences({ absences: list }: Results): string[] {
+  return list.map(({ work, name, reason }) => `${work}: ${name}: ${reason}`);
+}
+
+/** Left-aligned columns, two spaces apart. */
+function columns(rows: readonly string[][]): string[] {
+  const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
+  return rows.map((row) =>
+    row
+      .map((cell, i) => cell.padEnd(widths[i]))
+      .join('  ')
+      .trimEnd(),
+  );
+}
+
+function grid(header: readonly string[], rows: readonly string[][]): string[] {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  return [line(header), line(header.map(() => '---')), ...rows.map(line)];
+}
