@@ -5,7 +5,6 @@
 
 import fs from 'node:fs';
 import net from 'node:net';
-import os from 'node:os';
 import path from 'node:path';
 import { errnoOf, ioError, KageError } from '../base/errors.ts';
 import type { BlockDevice } from './device.ts';
@@ -144,51 +143,72 @@ export class FileFolder implements Folder {
   }
 
   async beacon(name: string): Promise<() => Promise<void>> {
-    const at = this.#socketPath(name);
-    const server = net.createServer((socket) => socket.destroy());
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', (error) =>
-        reject(
-          new KageError('failed', `${at}: cannot listen on the lock's socket: ${error.message}`, {
-            cause: error,
-          }),
-        ),
-      );
-      server.listen(at, resolve);
-    });
+    const socket = this.#socketAt(name);
+    const server = net.createServer((client) => client.destroy());
+    try {
+      await listen(server, socket.path).catch(async (error) => {
+        if (errnoOf(error) !== 'ENOENT') throw error;
+        // Another process took the empty folder away after we had made it.
+        await this.create();
+        await listen(server, socket.path);
+      });
+    } catch (error) {
+      socket.close();
+      const reason = error instanceof Error ? error.message : String(error);
+      const at = this.#at(name);
+      throw new KageError('failed', `${at}: cannot listen on the lock's socket: ${reason}`, {
+        cause: error,
+      });
+    }
     server.unref();
     return async () => {
       await new Promise<void>((resolve) => server.close(() => resolve()));
-      fs.rmSync(at, { force: true });
+      socket.close();
+      fs.rmSync(this.#at(name), { force: true });
     };
   }
 
-  alive(name: string): Promise<boolean> {
-    const at = this.#socketPath(name);
-    return new Promise((resolve, reject) => {
-      const socket = net.connect(at);
-      socket.once('connect', () => {
-        socket.destroy();
-        resolve(true);
-      });
-      socket.once('error', (error) => {
-        const errno = errnoOf(error);
-        if (errno === 'ECONNREFUSED' || errno === 'ENOENT') {
-          fs.rmSync(at, { force: true });
-          resolve(false);
-        } else if (errno === 'EAGAIN') {
-          resolve(true); // Its queue is full: it lives.
-        } else {
-          reject(ioError('asking for the lock holder', at, error));
-        }
-      });
-    });
+  async alive(name: string): Promise<boolean> {
+    const socket = this.#socketAt(name);
+    try {
+      const errno = await connectionError(socket.path);
+      // Its queue is full, or it is just closing: it lives.
+      if (errno === '' || errno === 'EAGAIN' || errno === 'ECONNRESET') return true;
+      if (errno !== 'ECONNREFUSED' && errno !== 'ENOENT') {
+        throw new KageError(
+          'io-error',
+          `${this.#at(name)}: asking for the lock holder failed: ${errno}`,
+          {
+            data: { path: this.#at(name), errno },
+          },
+        );
+      }
+    } finally {
+      socket.close();
+    }
+    fs.rmSync(this.#at(name), { force: true });
+    return false;
   }
 
-  #socketPath(name: string): string {
+  /**
+   * Address of a socket in this folder. A path that is too long goes through the folder's descriptor;
+   * a place elsewhere would not be the same for every process (TMPDIR, private /tmp).
+   */
+  #socketAt(name: string): { path: string; close(): void } {
     const at = this.#at(name);
-    if (Buffer.byteLength(at) <= SOCKET_PATH_MAX) return at;
-    return path.join(os.tmpdir(), `kage-${name}`);
+    if (Buffer.byteLength(at) <= SOCKET_PATH_MAX) return { path: at, close() {} };
+    if (process.platform !== 'linux') {
+      throw new KageError('usage', `${this.path}: the path is too long for the lock's socket`, {
+        hint: 'choose a shorter one with --home DIR or KAGE_HOME',
+      });
+    }
+    let fd: number;
+    try {
+      fd = fs.openSync(this.path, 'r');
+    } catch (error) {
+      throw ioError('opening the folder', this.path, error);
+    }
+    return { path: `/proc/self/fd/${fd}/${name}`, close: () => fs.closeSync(fd) };
   }
 
   #at(name: string): string {
@@ -202,6 +222,28 @@ export class FileFolder implements Folder {
       throw ioError(what, path.join(this.path, name), error);
     }
   }
+}
+
+function listen(server: net.Server, at: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(at, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+/** '' when somebody answers, else the error code of the connection. */
+function connectionError(at: string): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = net.connect(at);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve('');
+    });
+    socket.once('error', (error) => resolve(errnoOf(error) || error.message));
+  });
 }
 
 /** Makes the names in a folder durable. */

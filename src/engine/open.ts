@@ -18,6 +18,9 @@ import { loadPairs, recover } from './recover.ts';
 import { State, type Tuning } from './state.ts';
 import { lookAtImages } from './trust.ts';
 
+/** Looks of `readClass` at a class that changes under its eyes. */
+const LOOKS_MAX = 20;
+
 export type EngineOptions = {
   /** State folder. */
   readonly home: string;
@@ -80,7 +83,23 @@ async function openState(
 
 /** What a class looks like now, without its lock; a closed class too. */
 export async function readClass(name: string, options: EngineOptions): Promise<ClassInfo> {
-  const { host, kernel, folder } = await places(name, options);
+  const parts = await places(name, options);
+  for (let look = 1; ; look++) {
+    const info = await lookAtClass(name, parts, options);
+    // What looks wrong may only be a commit that came between our reads.
+    const wrong = info.closed !== null || info.pairs.some((p) => p.doubt !== null);
+    if (!wrong || look === LOOKS_MAX) return info;
+    const { record } = await loadRoots(parts.folder, parts.kernel);
+    if (record?.generation === info.generation) return info;
+  }
+}
+
+async function lookAtClass(
+  name: string,
+  parts: { host: Host; kernel: Kernel; folder: Folder },
+  options: EngineOptions,
+): Promise<ClassInfo> {
+  const { host, kernel, folder } = parts;
   const { record, closed } = await loadRoots(folder, kernel);
   if (record === undefined) {
     if (closed !== null) throw closedClass(name, folder, closed);

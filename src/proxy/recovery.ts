@@ -57,6 +57,6 @@ export function judge(pair: PairView, copy: Unfinished, moved: Moved): Verdict {
   }
   // Only the target moved. After a crash that was most likely our own copy, cut short: comparing
   // everything with the untouched source puts it right, unless clients had written meanwhile.
-  if (moved.unclean && copy.changedEmpty) return { kind: 'restart', reason };
+  if (moved.unclean && copy.changedEmpty && !copy.instant) return { kind: 'restart', reason };
   return { kind: 'invalid', reason: `${reason}, while it was only partly copied` };
 }

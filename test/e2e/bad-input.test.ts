@@ -205,7 +205,15 @@ if (spawnSync('qemu-img', ['--version']).status === 0) {
       ...format,
       make: (file) => {
         const fixed = format.type === 'vpc' ? ['-o', 'subformat=fixed'] : [];
-        const made = spawnSync('qemu-img', ['create', '-q', '-f', format.type, ...fixed, file, '4M']);
+        const made = spawnSync('qemu-img', [
+          'create',
+          '-q',
+          '-f',
+          format.type,
+          ...fixed,
+          file,
+          '4M',
+        ]);
         assert.is(made.status, 0, String(made.stderr));
       },
     }),

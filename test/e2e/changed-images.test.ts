@@ -117,7 +117,9 @@ test('each verb that needs a lost image says so, and changes nothing', () =>
     ];
     const before = w.photograph();
     for (const verb of verbs) {
-      const ended = await w.run([...verb, ...(verb[0] === 'read' ? [] : ['--json'])], { input: 'x' });
+      const ended = await w.run([...verb, ...(verb[0] === 'read' ? [] : ['--json'])], {
+        input: 'x',
+      });
       const said = ended.stdout + ended.stderr;
       assert.is(ended.status, 10, `${verb.join(' ')}: ${said}`);
       assert.match(said, lost.says);

@@ -227,7 +227,14 @@ test('a damaged map of an unfinished snapshot makes the snapshot INVALID', () =>
 test('files of strangers in the state folder disturb nobody', () =>
   inWorld(async (w) => {
     await bringTo(w, 'parted', { exclusive: true });
-    for (const name of ['root.0.new', 'root.1.new', 'lock.x', 'lock.3.1.2', 'pair9-changed-9', 'x']) {
+    for (const name of [
+      'root.0.new',
+      'root.1.new',
+      'lock.x',
+      'lock.3.1.2',
+      'pair9-changed-9',
+      'x',
+    ]) {
       fs.writeFileSync(path.join(folderOf(w), name), 'nonsense');
     }
     fs.mkdirSync(path.join(w.home, 'classes/.hidden'));

@@ -58,7 +58,11 @@ for (const size of [4 * MIB, 24 * MIB]) {
     assert.is(proxy.status, 'INVALID');
     assert.match(proxy.problem ?? '', FULL);
     assert.is(before.pairs[0].state, 'invalid');
-    for (const verb of [['start', 'p'], ['part', 'p', '--instant'], ['fix', 'p']]) {
+    for (const verb of [
+      ['start', 'p'],
+      ['part', 'p', '--instant'],
+      ['fix', 'p'],
+    ]) {
       const ended = await w.run([...verb, '--json']);
       assert.ok(ended.status === 13 || ended.status === 20, `${verb[0]}: ${ended.stdout}`);
     }
@@ -121,7 +125,9 @@ mounted('a full disk in the middle of a tracked write', async (w) => {
 
 mounted('a block device: tracked, and doubted when others write or its file is cut', async (w) => {
   w.image('disk', 4 * MIB, 1);
-  const loop = spawnSync('losetup', ['-f', '--show', w.path('disk')]).stdout.toString().trim();
+  const loop = spawnSync('losetup', ['-f', '--show', w.path('disk')])
+    .stdout.toString()
+    .trim();
   w.atEnd(() => spawnSync('losetup', ['-d', loop]));
   const methodOf = async () => (await w.ok(['rejoin', 'p'])).pairs[0].copy.method;
   await w.ok(['join', loop, w.path('p.img')]);
@@ -177,7 +183,20 @@ const canTrace = has('strace', '-o', '/dev/null', '-e', 'trace=none', 'true');
 
 function failing(call: string, errno: string, when: string, file: string): Runtime {
   const rule = `inject=${call}:error=${errno}:when=${when}`;
-  return ['strace', '-f', '-qq', '-o', '/dev/null', '-P', file, '-e', rule, '-e', `trace=${call}`, ...NODE];
+  return [
+    'strace',
+    '-f',
+    '-qq',
+    '-o',
+    '/dev/null',
+    '-P',
+    file,
+    '-e',
+    rule,
+    '-e',
+    `trace=${call}`,
+    ...NODE,
+  ];
 }
 
 function traced(name: string, work: (w: World) => Promise<void>): void {
@@ -227,17 +246,20 @@ traced('a sync that failed once is not called good by a second one', async (w) =
 });
 
 for (const size of [4 * MIB, 24 * MIB]) {
-  traced(`join of ${size / MIB} MiB: nothing is believed equal once a sync has failed`, async (w) => {
-    w.image('vm.img', size, 1);
-    w.image('p.img', size, 2);
-    await w.ok(['add', '--exclusive', w.path('vm.img'), w.path('p.img')]);
-    const runtime = failing('fdatasync', 'EIO', '1', w.path('p.img'));
-    const options = { runtime, env: { UV_THREADPOOL_SIZE: '1' } };
-    expectFailure(await w.run(['join', 'vm', 'p', '--json'], options), 20, 'io-error', /EIO/);
-    assert.is((await w.pair('p')).pendingRegions, size / 65536);
-    await w.ok(['join', 'vm', 'p']);
-    assert.is(w.hash('p.img'), w.hash('vm.img'));
-  });
+  traced(
+    `join of ${size / MIB} MiB: nothing is believed equal once a sync has failed`,
+    async (w) => {
+      w.image('vm.img', size, 1);
+      w.image('p.img', size, 2);
+      await w.ok(['add', '--exclusive', w.path('vm.img'), w.path('p.img')]);
+      const runtime = failing('fdatasync', 'EIO', '1', w.path('p.img'));
+      const options = { runtime, env: { UV_THREADPOOL_SIZE: '1' } };
+      expectFailure(await w.run(['join', 'vm', 'p', '--json'], options), 20, 'io-error', /EIO/);
+      assert.is((await w.pair('p')).pendingRegions, size / 65536);
+      await w.ok(['join', 'vm', 'p']);
+      assert.is(w.hash('p.img'), w.hash('vm.img'));
+    },
+  );
 }
 
 test.run();

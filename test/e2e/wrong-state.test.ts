@@ -155,7 +155,9 @@ async function allows(state: StateName, name: VerbName, outcome: Outcome): Promi
 for (const state of STATES) {
   const names = Object.keys(VERBS) as VerbName[];
   // `read` prints data, so it has no JSON form, and refuses it as a mistake of usage.
-  const refused = names.filter((n) => !ALLOWED[state][n] && (n !== 'read proxy' || IN_WORDS.includes(state)));
+  const refused = names.filter(
+    (n) => !ALLOWED[state][n] && (n !== 'read proxy' || IN_WORDS.includes(state)),
+  );
 
   test(`${state}: refused`, () =>
     inWorld(async (w) => {

@@ -174,6 +174,7 @@ class Simulation {
     const operation = this.#pick(['read', 'write', 'flush'] as const);
     let left = 1 + Math.floor(this.random() * 12);
     this.#log(`fault: ${operation} of ${disk.name}, the ${left}.`);
+    for (const side of this.model.values()) side.mayBeInvalid = true;
     disk.fault = (op) => {
       if (!this.#checking && op === operation && --left <= 0)
         throw new KageError('io-error', `${disk.name}: fault`);
@@ -183,6 +184,8 @@ class Simulation {
     } finally {
       disk.fault = undefined;
     }
+    // A joined proxy whose disk failed is parted and INVALID, and so is a copy's target.
+    for (const side of this.model.values()) side.mayBeInvalid = true;
     await this.#reopen('close after a fault');
   }
 
@@ -244,11 +247,15 @@ class Simulation {
     if (this.random() < 0.3) await this.#flush(name);
   }
 
-  #noteWrite(name: string, first: number, count: number, version: number): void {
-    for (const content of this.#side(name).content ?? []) {
+  #noteWrite(name: string, first: number, count: number, version: number, foreign = false): void {
+    const contents = [...(this.#side(name).content ?? [])];
+    // While a joined pair is restored, what clients write to the master is mirrored to the proxy.
+    if (name === 'm' && this.#mirrors && !foreign) contents.push(...(this.#restoring ?? []));
+    for (const content of contents) {
       for (let s = first; s < first + count; s++) content[s] = [...content[s], version];
     }
   }
+
 
   /** A failed write leaves old or new bytes, sector by sector: read what it is. */
   #unsure(name: string, _before: number[] | undefined): void {
@@ -285,7 +292,7 @@ class Simulation {
     const version = this.#version++;
     this.#log(`a stranger writes ${name} (${volume.path}) ${first} v${version}`);
     this.host.disks.get(volume.path)!.write(sectorBytes(first, version), first * SECTOR);
-    this.#noteWrite(name, first, 1, version);
+    this.#noteWrite(name, first, 1, version, true);
     this.#collapse(name);
     for (const pair of info.pairs) {
       const inPair = pair.master === name || pair.proxy === name;
@@ -450,6 +457,8 @@ class Simulation {
 
   /** Content that an interrupted restore is bringing to the master. */
   #restoring: Content[] | null = null;
+  /** That restore keeps the pair joined. */
+  #mirrors = false;
   /** Volumes whose content has to be taken from the disk: the model cannot know it. */
   readonly #askUnknown = new Set<string>();
 
@@ -462,10 +471,16 @@ class Simulation {
       const parted = before.pairs.some((pair) => pair.proxy === p && !pair.joined);
       if (verb === 'restore' || verb === 'restoreKeep') {
         m.mayBeInvalid = true;
-        if (side.content) this.#restoring = copyOf(side.content);
+        if (side.content) {
+          this.#restoring = copyOf(side.content);
+          this.#mirrors = verb === 'restore';
+        }
         if (parted && side.content && m.content)
           m.content = [...m.content, ...copyOf(side.content)];
-        if (m.content === null && this.#restoring) m.content = copyOf(this.#restoring);
+        // Taken up again, it may have been finished before the world stopped.
+        if (!parted && this.#restoring) {
+          m.content = [...(m.content ?? []), ...copyOf(this.#restoring)];
+        }
       }
       if (verb === 'part' || verb === 'update') {
         side.mayBeInvalid = true;

@@ -56,7 +56,11 @@ async function work(disks: DiskClass): Promise<void> {
   await disks.write('vm-proxy', 330_000, Buffer.alloc(5000, 'P'));
 }
 
-export async function bringTo(w: World, state: StateName, options: PairOptions = {}): Promise<void> {
+export async function bringTo(
+  w: World,
+  state: StateName,
+  options: PairOptions = {},
+): Promise<void> {
   await w.engine(async (disks) => {
     await volumes(w, disks, options);
     if (state === 'unrelated') return;

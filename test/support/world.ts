@@ -249,7 +249,8 @@ export async function each<T>(
     }
   };
   await Promise.all(Array.from({ length: most }, member));
-  if (failures.length > 0) throw new Error(`${failures.length} cases failed\n${failures.join('\n')}`);
+  if (failures.length > 0)
+    throw new Error(`${failures.length} cases failed\n${failures.join('\n')}`);
 }
 
 /** Fails with the names whose entries differ between two photographs. */
