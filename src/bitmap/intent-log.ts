@@ -102,10 +102,17 @@ export class IntentLog {
 
   /** Makes extents durable. They fit: the caller has evicted the `victims`. */
   async enter(extents: readonly HotExtent[]): Promise<void> {
-    for (const extent of extents) this.#hot.set(keyOf(extent), extent);
+    const fresh = extents.filter((extent) => !this.#hot.has(keyOf(extent)));
+    for (const extent of fresh) this.#hot.set(keyOf(extent), extent);
     assert(this.#hot.size <= this.#most, 'the intent log is full');
     reach('intent:before-write');
-    await this.#write();
+    try {
+      await this.#write();
+    } catch (error) {
+      // Else the next write there would find them noted.
+      for (const extent of fresh) this.#hot.delete(keyOf(extent));
+      throw error;
+    }
     reach('intent:durable');
   }
 

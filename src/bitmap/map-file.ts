@@ -108,10 +108,13 @@ export class MapFile {
   async save(map: RegionMap): Promise<void> {
     const pages = map.takeTouched();
     if (pages.length === 0) return;
+    const durable = pages.map((page) => this.#current[page]);
     try {
       for (const page of pages) await this.#writePage(map, page);
       await this.#device.flush();
     } catch (error) {
+      // The slots that are durable are still the old ones: the next try must not write over them.
+      for (const [i, page] of pages.entries()) this.#current[page] = durable[i];
       map.giveBackTouched(pages);
       throw error;
     }
@@ -146,8 +149,9 @@ export class MapFile {
     const both = this.#kernel.bytes(this.#scratch, 2 * PAGE);
     await this.#device.read(both, PAGE + page * 2 * PAGE);
     const slots = [this.#judge(page, 0), this.#judge(page, 1)];
-    const damaged = slots.some((s) => s === 'damaged');
-    if (damaged && !tornIsOld) return `page ${page} of the map is damaged`;
+    const damaged = slots.filter((s) => s === 'damaged').length;
+    // A power cut tears one slot: the other one is not written before that is synced.
+    if (damaged > (tornIsOld ? 1 : 0)) return `page ${page} of the map is damaged`;
     const sequences = slots.map((s) => (typeof s === 'number' ? s : -1));
     const best = sequences[0] >= sequences[1] ? 0 : 1;
     const { first, count } = pageRange(map.regions, page);

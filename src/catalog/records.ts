@@ -57,6 +57,9 @@ export type CopyInProgress = {
   instant?: boolean;
 };
 
+/** The `doubt` of a pair that was related and never copied: its proxy is no source either. */
+export const NEVER_SYNCHRONIZED = 'never synchronized';
+
 export type PairRecord = {
   id: number;
   /** Ids of volumes. */

@@ -8,7 +8,7 @@ import {
   REGION_SIZE_MIN,
 } from '../base/limits.ts';
 import { nameFromPath } from '../catalog/names.ts';
-import type { PairRecord, VolumeRecord } from '../catalog/records.ts';
+import { NEVER_SYNCHRONIZED, type PairRecord, type VolumeRecord } from '../catalog/records.ts';
 import type { Link } from '../proxy/link.ts';
 import { Pair } from '../proxy/pair.ts';
 import { stateOf } from '../proxy/transitions.ts';
@@ -48,6 +48,7 @@ export async function joinPair(
 ): Promise<VerbReport> {
   const { master, proxy, again } = await sides(state, masterRef, proxyRef, owner);
   if (again) return await joinAgain(state, link, again, options);
+  requireSource(state, master);
   const regionSize = regionSizeFor(state, master, options.regionSize);
   if (proxy.kind === 'volume') {
     requireStopped(state, proxy.volume, options);
@@ -204,16 +205,23 @@ function requireUnrelated(state: State, master: Side, proxy: Side): PairRecord |
   if (m && state.pairOfProxy(m)) fail(`${m.name}: is a proxy itself, and proxies do not cascade`);
   if (m && state.pairsOf(m).length >= PROXIES_MAX)
     fail(`${m.name}: has ${PROXIES_MAX} proxies already`);
-  if (m?.invalid) fail(`${m.name}: is INVALID: ${m.invalid.reason}`);
-  if (
-    m &&
-    state
-      .pairsOf(m)
-      .some((r) => r.direction === 'toMaster' && !state.pair(r).maps.pending.isEmpty())
-  ) {
-    fail(`${m.name}: is being restored`, 'finish that with `kage restore`');
-  }
   return undefined;
+}
+
+/** Throws unless the first copy can be taken from this master. Relate copies nothing. */
+function requireSource(state: State, master: Side): void {
+  if (master.kind !== 'volume') return;
+  const { name, invalid } = master.volume;
+  if (invalid) {
+    throw new KageError('wrong-state', `${name}: is INVALID: ${invalid.reason}`);
+  }
+  const restoring = state
+    .pairsOf(master.volume)
+    .some((r) => r.direction === 'toMaster' && !state.pair(r).maps.pending.isEmpty());
+  if (!restoring) return;
+  throw new KageError('wrong-state', `${name}: is being restored`, {
+    hint: 'finish that with `kage restore`',
+  });
 }
 
 function requireStopped(state: State, proxy: VolumeRecord, options: JoinOptions): void {
@@ -295,7 +303,7 @@ async function makePair(
     joined: plan !== null,
     direction: 'toProxy',
     maps: { changed: 0, pending: 0, increment: 0 },
-    doubt: plan === null ? 'never synchronized' : null,
+    doubt: plan === null ? NEVER_SYNCHRONIZED : null,
     copy: plan === null ? null : { verb: 'join', method: plan.method, reason: plan.reason },
     proxyWritten: true,
     since: now,

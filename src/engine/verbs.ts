@@ -6,7 +6,7 @@
 import { KageError } from '../base/errors.ts';
 import { reach } from '../base/faults.ts';
 import { RegionMap } from '../bitmap/region-map.ts';
-import type { ClassRecord, PairRecord } from '../catalog/records.ts';
+import { type ClassRecord, NEVER_SYNCHRONIZED, type PairRecord } from '../catalog/records.ts';
 import type { Link } from '../proxy/link.ts';
 import { type Direction, VERBS, type Verb } from '../proxy/states.ts';
 import { mapAfter, refusal, sourceOf, spreadsTo, stateOf, targetOf } from '../proxy/transitions.ts';
@@ -173,6 +173,12 @@ function requireWholeSource(
     const side = sourceOf(direction);
     const reason = `the ${side} is INVALID and cannot be copied from: ${source.invalid.reason}`;
     throw wrongState(state, verb, record, `${side}-invalid`, reason);
+  }
+  if (direction === 'toMaster' && record.doubt === NEVER_SYNCHRONIZED) {
+    const reason = 'the proxy was never made equal to the master';
+    const { proxy } = sideNames(state, record);
+    const hint = `the first copy is the other way: kage update ${proxy}`;
+    throw wrongState(state, verb, record, 'never-synchronized', reason, hint);
   }
   if (direction !== 'toProxy') return;
   const restoring = state

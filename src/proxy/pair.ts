@@ -86,15 +86,26 @@ export class Pair {
     return !this.settling.has(region) && this.maps.pending.has(region);
   }
 
-  /** Clears pending bits and makes that durable. The caller has synced both sides. */
+  /**
+   * Clears pending bits and makes that durable. The caller has synced both sides. When it fails the
+   * regions are what they were, so that nobody takes them for durably clear.
+   */
   async clearPending(runs: readonly Run[]): Promise<void> {
+    const settled: number[] = [];
     for (const { first, count } of runs) {
       this.maps.pending.clear(first, count);
-      if (this.settling.size > 0) {
-        for (let region = first; region < first + count; region++) this.settling.delete(region);
+      if (this.settling.size === 0) continue;
+      for (let region = first; region < first + count; region++) {
+        if (this.settling.delete(region)) settled.push(region);
       }
     }
-    await this.save('pending');
+    try {
+      await this.save('pending');
+    } catch (error) {
+      for (const { first, count } of runs) this.maps.pending.set(first, count);
+      for (const region of settled) this.settling.add(region);
+      throw error;
+    }
   }
 
   /** Saves what was touched of one map. A map without a good file waits for the next commit. */
