@@ -3,6 +3,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
@@ -17,6 +18,35 @@ function run(command, ...args) {
   });
   if (status !== 0) process.exit(status ?? 1);
 }
+
+/**
+ * `import text from './x.ts?bundled'` gives x.ts with all it imports as the text of one script, for
+ * a thread that is started from text. Scripts have no `import`, and a thread made of text has no
+ * `require` on Deno: builtins come from the process.
+ */
+const bundledText = {
+  name: 'bundled-text',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /\?bundled$/ }, ({ path, resolveDir }) => ({
+      path: resolve(resolveDir, path.replace(/\?bundled$/, '')),
+      namespace: 'bundled-text',
+    }));
+    onLoad({ filter: /./, namespace: 'bundled-text' }, async ({ path }) => {
+      const { outputFiles, metafile } = await build({
+        ...bundleOptions,
+        entryPoints: [path],
+        format: 'cjs',
+        minify: true,
+        write: false,
+        metafile: true,
+        banner: { js: '((require) => {' },
+        footer: { js: '})(process.getBuiltinModule);' },
+      });
+      const watchFiles = Object.keys(metafile.inputs).map((input) => resolve(root, input));
+      return { contents: outputFiles[0].text, loader: 'text', watchFiles };
+    });
+  },
+};
 
 /** Options that every bundle shares, the tests' too. */
 export const bundleOptions = {
@@ -33,6 +63,7 @@ export const bundleOptions = {
     'string-width': `${root}src/cli/string-width.ts`,
   },
   define: { KAGE_VERSION: JSON.stringify(version) },
+  plugins: [bundledText],
   legalComments: 'none',
   logLevel: 'warning',
 };

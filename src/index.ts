@@ -15,8 +15,3 @@ export {
   readClass,
   reopenCatalog,
 } from './engine/open.ts';
-
-import { workerCode } from './copy/crew.ts';
-
-// Copies run in threads whose code is the command's bundle beside this one; without it, in this thread.
-workerCode.url ??= new URL('./kage.js', import.meta.url);

@@ -1,19 +1,12 @@
 /**
- * Entry of the one-file bundle: a copy thread when started as one, else the command line.
+ * Entry of the one-file bundle: the command line.
  * `KAGE_FAULT=step[@n]` ends the process as kill -9 would at the n-th arrival at a durable step
  * (`base/faults.ts`); the crash tests use it.
  */
 
 import './cli/guarded-env.ts';
 import { faultAt, setFaultHook } from './base/faults.ts';
-import { workerCode } from './copy/crew.ts';
-import { isCopyWorker, serveCopies } from './copy/worker.ts';
 
-if (isCopyWorker()) {
-  serveCopies();
-} else {
-  workerCode.url = new URL(import.meta.url);
-  const fault = process.env.KAGE_FAULT;
-  if (fault) setFaultHook(faultAt(fault, () => process.kill(process.pid, 'SIGKILL')));
-  await import('./cli/main.ts');
-}
+const fault = process.env.KAGE_FAULT;
+if (fault) setFaultHook(faultAt(fault, () => process.kill(process.pid, 'SIGKILL')));
+await import('./cli/main.ts');

@@ -152,7 +152,7 @@ export function fullUnsynced(place: Place): Outcome {
       needs: [],
       copy: (source) => {
         const program = `${place.code}/unsynced.mjs`;
-        runProgram([process.execPath, program, source, target, `${place.root}dist/kage.js`]);
+        runProgram([process.execPath, program, source, target]);
       },
     },
     { name: 'dd', needs: ['dd'], copy: (source) => dd(source, target, 'notrunc') },

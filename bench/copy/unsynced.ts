@@ -1,21 +1,18 @@
 /**
- * `node unsynced.mjs SOURCE TARGET KAGE`: copies all of SOURCE over TARGET with the product's own
+ * `node unsynced.mjs SOURCE TARGET`: copies all of SOURCE over TARGET with the product's own
  * crew and job, without the final sync that no command of ours leaves out. For comparison with
  * programs that do not sync either.
  */
 
-import { pathToFileURL } from 'node:url';
 import { REGION_SIZE_DEFAULT } from '../../src/base/limits.ts';
 import { RegionMap } from '../../src/bitmap/region-map.ts';
-import { threadCrew, workerCode } from '../../src/copy/crew.ts';
+import { fileCrew } from '../../src/copy/crew.ts';
 import { runJob } from '../../src/copy/job.ts';
 import { FileDevice } from '../../src/device/file.ts';
 import { FileHost } from '../../src/device/file-host.ts';
-import { memberCount } from '../../src/engine/copying.ts';
 import { createKernel } from '../../src/kernel/select.ts';
 
-const [source, target, kage] = process.argv.slice(2);
-workerCode.url = pathToFileURL(kage);
+const [source, target] = process.argv.slice(2);
 const host = new FileHost();
 const regionSize = REGION_SIZE_DEFAULT;
 const devices = {
@@ -23,7 +20,8 @@ const devices = {
   target: new FileDevice(target, { readOnly: false }),
 };
 const { size } = devices.source;
-const pending = new RegionMap(createKernel('wasm'), Math.ceil(size / regionSize));
+const kernel = createKernel('wasm');
+const pending = new RegionMap(kernel, Math.ceil(size / regionSize));
 pending.setAll();
 
 async function specOf(file: string) {
@@ -31,9 +29,12 @@ async function specOf(file: string) {
   return { path, offset: 0, size, identity };
 }
 
-const order = { source: await specOf(source), target: await specOf(target), regionSize };
-const crew = await threadCrew({ ...order, mode: 'write' }, 'wasm', memberCount());
-if (crew === undefined) throw new Error('no threads here');
+const crew = fileCrew(kernel, devices.source, devices.target, {
+  source: await specOf(source),
+  target: await specOf(target),
+  mode: 'write',
+  regionSize,
+});
 await runJob({
   crew,
   ...devices,

@@ -36,7 +36,7 @@ export function picture({ ratios, machine, smoke }: Results): string {
   const when = `${machine.date.slice(0, 10)}, commit ${machine.commit}`;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" role="img">`,
-    `<title>${escape(title)}</title>`,
+    `<title>${escaped(title)}</title>`,
     `<style>${STYLE}\n</style>`,
     text(12, 24, title, 'title'),
     text(12, 43, `${where}; ${when}`, 'small'),
@@ -68,13 +68,13 @@ function bar(ratio: Ratio, y: number): string {
 function text(x: number, y: number, content: string, style = '', anchor = 'start'): string {
   const shape = style === '' ? '' : ` class="${style}"`;
   const align = anchor === 'start' ? '' : ` text-anchor="${anchor}"`;
-  return `<text x="${round(x)}" y="${y}"${shape}${align}>${escape(content)}</text>`;
+  return `<text x="${round(x)}" y="${y}"${shape}${align}>${escaped(content)}</text>`;
 }
 
 function round(value: number): number {
   return Math.round(value * 10) / 10;
 }
 
-function escape(content: string): string {
+function escaped(content: string): string {
   return content.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 }

@@ -15,11 +15,16 @@ export const SINGLE_DISK_NAME_LENGTH_MAX = 28;
 /** Proxies of one master (gds.md section 9: slices of the family). */
 export const PROXIES_MAX = 32;
 
-/** Largest image, bytes: 8 PiB stays a safe integer with room for arithmetic. */
-export const IMAGE_SIZE_MAX = 2 ** 53 / 1024;
+/** Largest image, bytes: at 4 PiB every offset is a safe integer, with room for arithmetic. */
+export const IMAGE_SIZE_MAX = 2 ** 52;
 
-/** One transfer of a copy, bytes: fits the cache together with its twin from the other side. */
+/** One piece of a stream into or out of a volume, and of a copy with `delay=`, bytes. */
 export const CHUNK_SIZE = 1024 * 1024;
+/**
+ * One transfer of a copy, bytes: stays in the cache of one core (1 MiB on many servers) together
+ * with its twin from the other side. Compared with 1 MiB: a fifth less time for two equal images.
+ */
+export const COPY_CHUNK_SIZE = 256 * 1024;
 /** What one worker is handed at a time, bytes. */
 export const TASK_SIZE = 32 * 1024 * 1024;
 /** Copy workers: more than this gains nothing on local disks. */

@@ -5,6 +5,7 @@ import { BLOCK_SIZE } from './limits.ts';
 const SUFFIX: Readonly<Record<string, number>> = {
   '': 1,
   b: 1,
+  s: BLOCK_SIZE,
   k: 2 ** 10,
   m: 2 ** 20,
   g: 2 ** 30,
@@ -17,12 +18,9 @@ const SUFFIX: Readonly<Record<string, number>> = {
  * Undefined when the text is no size, negative, or not a whole number of bytes.
  */
 export function parseSize(text: string): number | undefined {
-  const match = /^(\d+(?:\.\d+)?)\s*([a-z]?)(?:i?b)?$/i.exec(text.trim());
+  const match = /^(\d+(?:\.\d+)?)\s*(?:([kmgtp])(?:i?b)?|([bs]))?$/i.exec(text.trim());
   if (!match) return undefined;
-  const letter = match[2].toLowerCase();
-  const factor = letter === 's' ? BLOCK_SIZE : SUFFIX[letter];
-  if (factor === undefined) return undefined;
-  const bytes = Number(match[1]) * factor;
+  const bytes = Number(match[1]) * SUFFIX[(match[2] ?? match[3] ?? '').toLowerCase()];
   return Number.isSafeInteger(bytes) ? bytes : undefined;
 }
 
@@ -31,18 +29,20 @@ export function formatSize(bytes: number): string {
   const names = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
   let value = bytes;
   let unit = 0;
-  while (value >= 1024 && unit < names.length - 1) {
+  // What would be rounded up to 1024 belongs to the next unit.
+  while (value >= 1023.5 && unit < names.length - 1) {
     value /= 1024;
     unit++;
   }
-  const digits = unit === 0 || value >= 100 || Number.isInteger(value) ? 0 : value >= 10 ? 1 : 2;
+  const whole = unit === 0 || value >= 99.95 || Number.isInteger(value);
+  const digits = whole ? 0 : value >= 9.995 ? 1 : 2;
   return `${value.toFixed(digits)} ${names[unit]}`;
 }
 
 /** `0.3 s`, `42 s`, `3 min 20 s`, `2 h 5 min`. */
 export function formatSeconds(seconds: number): string {
   if (!Number.isFinite(seconds)) return '?';
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;

@@ -82,6 +82,7 @@ async function tryAcquire(
       return undefined;
     }
     await folder.remove(other.name);
+    if (/^lock-\w+\.sock$/.test(rival?.beacon ?? '')) await folder.remove(rival!.beacon);
   }
   if ((await lastEpoch()) >= epoch) {
     await folder.remove(name);

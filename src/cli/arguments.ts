@@ -1,12 +1,13 @@
 /**
  * Words of the user to checked arguments of one verb, by yargs; every mistake becomes one `usage`
- * error. Yargs neither prints nor exits here.
+ * error. Yargs neither prints nor exits here, and is not even set up for plain words.
  */
 
-import yargs from 'yargs/yargs';
+import type { Argv } from 'yargs';
 import { KageError } from '../base/errors.ts';
 import { nearest } from '../base/units.ts';
 import { type Args, EVERYWHERE, NEEDS_SERVER, type OptionRow, type OptionRows } from './options.ts';
+import { plainWords } from './plain-words.ts';
 import type { Verb } from './verbs/verb.ts';
 
 const PARSER = {
@@ -45,7 +46,12 @@ function takesValue(word: string): boolean {
 
 export async function parseVerb(verb: Verb, words: readonly string[]): Promise<Args> {
   refuseServerOptions(words, verb);
-  const parsed = await parser(verb, 80, words).parseAsync([verb.name, ...words]);
+  return plainWords(verb, words) ?? (await parseWords(verb, words));
+}
+
+/** Any words, by yargs. */
+export async function parseWords(verb: Verb, words: readonly string[]): Promise<Args> {
+  const parsed = await (await parser(verb, 80, words)).parseAsync([verb.name, ...words]);
   const { _, $0, ...args } = parsed;
   for (const [name, row] of Object.entries({ ...EVERYWHERE, ...verb.options })) {
     if (Array.isArray(args[name])) throw usageError(`--${name} is given more than once`, verb.name);
@@ -59,13 +65,14 @@ export async function parseVerb(verb: Verb, words: readonly string[]): Promise<A
 /** Help of one verb, `columns` wide. */
 export async function verbHelp(verb: Verb, columns: number): Promise<string> {
   let text = '';
-  await parser(verb, columns).parse([verb.name, '--help'], {}, (_error, _argv, output) => {
+  await (await parser(verb, columns)).parse([verb.name, '--help'], {}, (_error, _argv, output) => {
     text = output;
   });
   return text;
 }
 
-function parser(verb: Verb, columns: number, words: readonly string[] = []) {
+async function parser(verb: Verb, columns: number, words: readonly string[] = []) {
+  const { default: yargs } = await import('yargs/yargs');
   return yargs([], '/')
     .scriptName('kage')
     .parserConfiguration(PARSER)
@@ -98,7 +105,7 @@ function parser(verb: Verb, columns: number, words: readonly string[] = []) {
     );
 }
 
-function addOptions(command: ReturnType<typeof yargs>, rows: OptionRows, group: string): void {
+function addOptions(command: Argv, rows: OptionRows, group: string): void {
   for (const [name, row] of Object.entries(rows)) {
     command.option(name, {
       ...(row.alias === undefined ? {} : { alias: row.alias }),

@@ -1,14 +1,17 @@
 /**
- * Who runs the pieces of a copy: worker threads, each with its own kernel and descriptors, or, where
- * threads cannot be had or the devices are not files, the calling thread.
+ * Who runs the pieces of a copy: this thread from the first moment on, and worker threads, each with
+ * a kernel and descriptors of its own, as soon as they are up. Where threads cannot be had or the
+ * devices are not files, this thread alone.
  */
 
-import { existsSync } from 'node:fs';
-import { Worker } from 'node:worker_threads';
+import os from 'node:os';
+import type { Worker } from 'node:worker_threads';
 import { type ErrorCode, KageError } from '../base/errors.ts';
+import { WORKERS_MAX } from '../base/limits.ts';
 import type { BlockDevice } from '../device/device.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { Buffers, type CopyMode, markSide, type Range, runTask, type TaskResult } from './task.ts';
+import threadCode from './worker.ts?bundled';
 
 /** A volume by the file it lies on, as a worker opens it. */
 export type FileSpec = { path: string; offset: number; size: number; identity: string };
@@ -20,116 +23,175 @@ export interface Crew {
   close(): Promise<void>;
 }
 
-/** Where the worker's code is: the bundle sets it to its own address. */
-export const workerCode: { url: URL | undefined } = { url: undefined };
+/** The code of a copy thread; a test may put another in its place. */
+export const workerCode = { text: threadCode };
 
 export type Order = { source: FileSpec; target: FileSpec; mode: CopyMode; regionSize: number };
-export type WorkerStart = Order & { role: 'kage-copy'; kernel: 'wasm' | 'js' };
+export type WorkerStart = Order & { kernel: 'wasm' | 'js' };
 export type WorkerReply =
   | { result: TaskResult }
   | { code: ErrorCode | ''; message: string; data: object; side?: 'source' | 'target' };
 
-/** Runs in this thread, on open devices. */
+/**
+ * Runs in this thread, on open devices. `breathe`: called now and then in long work, for a thread
+ * that has signals and answers of others to hear.
+ */
 export function inlineCrew(
   kernel: Kernel,
   source: BlockDevice,
   target: BlockDevice,
   mode: CopyMode,
   regionSize: number,
+  breathe?: () => Promise<void>,
 ): Crew {
   const buffers = new Buffers(kernel, regionSize);
   return {
     members: 1,
-    run: (ranges) => runTask(buffers, source, target, ranges, mode),
+    run: (ranges) => runTask(buffers, source, target, ranges, mode, breathe),
     async close() {
       buffers.release();
     },
   };
 }
 
-/** Runs in `members` threads; undefined where no thread can be started. */
-export async function threadCrew(
+/** For images that are files, and much work: this thread and one for each further processor. */
+export function fileCrew(
+  kernel: Kernel,
+  source: BlockDevice,
+  target: BlockDevice,
   order: Order,
-  kernel: 'wasm' | 'js',
-  members: number,
-): Promise<Crew | undefined> {
-  const { url } = workerCode;
-  if (url === undefined || !readable(url)) return undefined;
-  const start: WorkerStart = { ...order, role: 'kage-copy', kernel };
-  const threads: Thread[] = [];
+): Crew {
+  const { mode, regionSize } = order;
+  // Everything else that waits in this thread has its turn.
+  const breathe = () => new Promise<void>((resolve) => setImmediate(resolve));
+  const own = inlineCrew(kernel, source, target, mode, regionSize, breathe);
+  return threadCrew(own, order, kernel.kind, workers() - 1);
+}
+
+/** One a processor, at least two for two requests in flight. */
+function workers(): number {
+  let processors = 2;
   try {
-    for (let i = 0; i < members; i++) threads.push(new Thread(url, start));
-    await Promise.all(threads.map((thread) => thread.ready));
-  } catch (error) {
-    await Promise.all(threads.map((thread) => thread.end()));
-    if (error instanceof KageError) throw error;
-    return undefined;
+    processors = os.availableParallelism();
+  } catch {
+    // Deno may not be allowed to say.
   }
-  const idle = [...threads];
-  const waiting: ((thread: Thread) => void)[] = [];
+  return Math.max(2, Math.min(WORKERS_MAX, processors));
+}
+
+/**
+ * While one piece is worked on the next one is there already: a thread never waits for this one to
+ * hear its answer.
+ */
+const PIECES_PER_THREAD = 2;
+
+/**
+ * `own` and `count` threads beside it. A thread that cannot be started is not missed; one that finds
+ * another image than it was told fails the next piece.
+ */
+export function threadCrew(own: Crew, order: Order, kernel: 'wasm' | 'js', count: number): Crew {
+  type Slot = Pick<Crew, 'run'>;
+  const free: Slot[] = [own];
+  const waiting: ((slot: Slot) => void)[] = [];
+  const give = (slot: Slot) => {
+    const next = waiting.shift();
+    if (next) next(slot);
+    else free.push(slot);
+  };
+  let failure: unknown;
+  const threads = startThreads({ ...order, kernel }, count);
+  for (const thread of threads) {
+    thread.ready.then(
+      () => {
+        for (let i = 0; i < PIECES_PER_THREAD; i++) give(thread);
+      },
+      (error) => {
+        if (error instanceof KageError) failure ??= error;
+      },
+    );
+  }
   return {
-    members,
+    members: 1 + threads.length * PIECES_PER_THREAD,
     async run(ranges) {
-      const thread = idle.pop() ?? (await new Promise<Thread>((r) => waiting.push(r)));
+      const slot = free.pop() ?? (await new Promise<Slot>((resolve) => waiting.push(resolve)));
       try {
-        return await thread.run(ranges);
+        if (failure !== undefined) throw failure;
+        return await slot.run(ranges);
       } finally {
-        const next = waiting.shift();
-        if (next) next(thread);
-        else idle.push(thread);
+        give(slot);
       }
     },
     async close() {
       await Promise.all(threads.map((thread) => thread.end()));
+      await own.close();
     },
   };
 }
 
-/** Deno asks for a permission to read the code of a thread; without it this thread has to do. */
-function readable(url: URL): boolean {
+/** As many as can be had. */
+function startThreads(start: WorkerStart, count: number): Thread[] {
+  const threads: Thread[] = [];
   try {
-    return existsSync(url);
+    for (let i = 0; i < count; i++) threads.push(new Thread(start));
   } catch {
-    return false;
+    // A limit of the runtime or the machine: the others do the work.
   }
+  return threads;
 }
 
 class Thread {
+  /** Rejects when it never will be. */
   readonly ready: Promise<void>;
   readonly #worker: Worker;
-  #answer: ((reply: WorkerReply) => void) | undefined;
-  #fail: ((error: unknown) => void) | undefined;
+  /** Who waits for an answer; answers come in the order of the questions. */
+  readonly #asked: { resolve(result: TaskResult): void; reject(error: unknown): void }[] = [];
+  /** Why the thread is no more. */
+  #dead: unknown;
 
-  constructor(url: URL, start: WorkerStart) {
-    this.#worker = new Worker(url, { workerData: start });
-    this.#worker.on('message', (reply: WorkerReply) => this.#answer?.(reply));
-    this.#worker.on('error', (error) => this.#fail?.(error));
+  constructor(start: WorkerStart) {
+    // Most commands start no thread: not loaded before the first one.
+    const threads = process.getBuiltinModule('node:worker_threads');
+    this.#worker = new threads.Worker(workerCode.text, { eval: true, workerData: start });
+    this.#worker.on('message', (reply: WorkerReply) => this.#hear(reply));
+    this.#worker.on('error', (error) => this.#bury(error));
+    this.#worker.on('exit', () => this.#bury(new Error('a copy thread ended by itself')));
     this.ready = this.#next().then(() => undefined);
+    this.ready.catch(() => {});
   }
 
   async run(ranges: readonly Range[]): Promise<TaskResult> {
+    if (this.#dead !== undefined) throw this.#dead;
     const answer = this.#next();
     this.#worker.postMessage(ranges);
     return await answer;
   }
 
   async end(): Promise<void> {
-    this.#fail = undefined;
+    this.#asked.length = 0;
     await this.#worker.terminate();
   }
 
   #next(): Promise<TaskResult> {
-    return new Promise((resolve, reject) => {
-      this.#fail = reject;
-      this.#answer = (reply) => {
-        if ('result' in reply) return resolve(reply.result);
-        const error =
-          reply.code === ''
-            ? new Error(reply.message)
-            : new KageError(reply.code, reply.message, { data: reply.data as never });
-        markSide(error, reply.side);
-        reject(error);
-      };
-    });
+    return new Promise((resolve, reject) => this.#asked.push({ resolve, reject }));
+  }
+
+  #hear(reply: WorkerReply): void {
+    const asked = this.#asked.shift();
+    if ('result' in reply) {
+      asked?.resolve(reply.result);
+      return;
+    }
+    const error =
+      reply.code === ''
+        ? new Error(reply.message)
+        : new KageError(reply.code, reply.message, { data: reply.data as never });
+    markSide(error, reply.side);
+    asked?.reject(error);
+  }
+
+  /** Nobody will answer any more. */
+  #bury(error: unknown): void {
+    this.#dead ??= error;
+    for (const { reject } of this.#asked.splice(0)) reject(this.#dead);
   }
 }

@@ -8,7 +8,7 @@
 
 import { KageError } from '../base/errors.ts';
 import { reach } from '../base/faults.ts';
-import { CHUNK_SIZE, HEARTBEAT_MS, TASK_SIZE } from '../base/limits.ts';
+import { CHUNK_SIZE, COPY_CHUNK_SIZE, HEARTBEAT_MS, TASK_SIZE } from '../base/limits.ts';
 import type { RegionMap, Run } from '../bitmap/region-map.ts';
 import type { BlockDevice } from '../device/device.ts';
 import type { Crew } from './crew.ts';
@@ -61,6 +61,9 @@ export type JobResult = {
 };
 
 const PROGRESS_MS = 500;
+/** What each member of a crew gets at least, if there is enough work. */
+const PIECES_EACH = 32;
+const BREATH_MS = 100;
 
 export async function runJob(options: JobOptions): Promise<JobResult> {
   return await new Job(options).run();
@@ -77,6 +80,7 @@ class Job {
   #doneBytes = 0;
   #lastSync: number;
   #lastProgress = 0;
+  #lastBreath = 0;
   #error: unknown;
   /** Rule 9: what was written around a failed sync may be lost, so nothing is cleared any more. */
   #syncFailed = false;
@@ -124,10 +128,18 @@ class Job {
     try {
       const result = await this.#o.crew.run(piece.ranges);
       this.#count(piece, result);
+      await this.#breathe();
       await this.#pace.done(piece.length);
     } catch (error) {
       this.#error ??= error;
     }
+  }
+
+  /** Work in this thread never gives way by itself: a signal or a timer would not be heard. */
+  async #breathe(): Promise<void> {
+    if (this.#o.now() - this.#lastBreath < BREATH_MS) return;
+    await this.#o.sleep(0);
+    this.#lastBreath = this.#o.now();
   }
 
   #count(piece: Piece, task: TaskResult): void {
@@ -197,8 +209,9 @@ class Job {
     const { delayMs, rateBytesPerSec } = this.#o;
     if (delayMs) return CHUNK_SIZE;
     if (rateBytesPerSec) return Math.min(TASK_SIZE, Math.max(1, rateBytesPerSec / 8));
-    // Small work is still spread over the crew.
-    return Math.min(TASK_SIZE, Math.max(CHUNK_SIZE, this.#total / this.#o.crew.members / 4));
+    // Small work is still spread over the crew, and nobody waits long for the last one.
+    const share = this.#total / this.#o.crew.members / PIECES_EACH;
+    return Math.min(TASK_SIZE, Math.max(COPY_CHUNK_SIZE, share));
   }
 
   #progress(finished: boolean): void {

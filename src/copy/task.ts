@@ -4,7 +4,7 @@
  * file. Knows nothing of maps and order: the job (`job.ts`) clears bits, this never does.
  */
 
-import { CHUNK_SIZE } from '../base/limits.ts';
+import { COPY_CHUNK_SIZE } from '../base/limits.ts';
 import type { BlockDevice } from '../device/device.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 
@@ -39,7 +39,7 @@ export class Buffers {
   constructor(kernel: Kernel, regionSize: number) {
     this.kernel = kernel;
     this.regionSize = regionSize;
-    this.chunkSize = Math.max(CHUNK_SIZE, regionSize);
+    this.chunkSize = Math.max(COPY_CHUNK_SIZE, regionSize);
     this.source = kernel.allocate(this.chunkSize);
     this.target = kernel.allocate(this.chunkSize);
     this.bits = kernel.allocate(Math.ceil(this.chunkSize / regionSize / 8) + 8);
@@ -50,20 +50,30 @@ export class Buffers {
   }
 }
 
-/** Runs the ranges to the end. An error of a device is thrown as it is; `side` of it is set. */
+/** A thread that has other duties gives way after so many chunks, about a millisecond of warm data. */
+const CHUNKS_PER_BREATH = 8;
+
+/**
+ * Runs the ranges to the end. An error of a device is thrown as it is; `side` of it is set.
+ * `breathe` is called now and then, and waited for.
+ */
 export async function runTask(
   buffers: Buffers,
   source: BlockDevice,
   target: BlockDevice,
   ranges: readonly Range[],
   mode: CopyMode,
+  breathe?: () => Promise<void>,
 ): Promise<TaskResult> {
   const result: TaskResult = { bytesRead: 0, bytesWritten: 0, regions: [], regionCount: 0 };
+  let chunks = 0;
   for (const range of ranges) {
     const end = range.offset + range.length;
     for (let at = range.offset; at < end; at += buffers.chunkSize) {
       const length = Math.min(buffers.chunkSize, end - at);
       await copyChunk(buffers, source, target, at, length, mode, result);
+      chunks++;
+      if (breathe !== undefined && chunks % CHUNKS_PER_BREATH === 0) await breathe();
     }
   }
   return result;
@@ -80,7 +90,9 @@ async function copyChunk(
 ): Promise<void> {
   const { kernel, regionSize, bits } = buffers;
   const regions = Math.ceil(length / regionSize);
-  await onSide('source', () => source.read(kernel.bytes(buffers.source, length), offset));
+  // Files are done at once; waiting for nothing would cost as much as the call (chunks: millions).
+  let pending = onSide('source', () => source.read(kernel.bytes(buffers.source, length), offset));
+  if (pending !== undefined) await pending;
   result.bytesRead += length;
   let wanted = regions;
   if (mode === 'write') {
@@ -88,7 +100,8 @@ async function copyChunk(
   } else if (mode === 'fresh') {
     wanted = kernel.nonZero(buffers.source, length, regionSize, bits, 0);
   } else {
-    await onSide('target', () => target.read(kernel.bytes(buffers.target, length), offset));
+    pending = onSide('target', () => target.read(kernel.bytes(buffers.target, length), offset));
+    if (pending !== undefined) await pending;
     result.bytesRead += length;
     wanted = kernel.diff(buffers.source, buffers.target, length, regionSize, bits, 0);
   }
@@ -100,7 +113,8 @@ async function copyChunk(
       const start = first * regionSize;
       const bytes = Math.min(end * regionSize, length) - start;
       const view = kernel.bytes(buffers.source + start, bytes);
-      await onSide('target', () => target.write(view, offset + start));
+      pending = onSide('target', () => target.write(view, offset + start));
+      if (pending !== undefined) await pending;
       result.bytesWritten += bytes;
     }
     addRun(result, offset / regionSize + first, end - first);
@@ -126,15 +140,17 @@ export function markSide(error: unknown, side: 'source' | 'target' | undefined):
   if (side !== undefined && typeof error === 'object' && error !== null) sides.set(error, side);
 }
 
-async function onSide(
+function onSide(
   side: 'source' | 'target',
   action: () => void | Promise<void>,
-): Promise<void> {
-  try {
-    const pending = action();
-    if (pending !== undefined) await pending;
-  } catch (error) {
+): void | Promise<void> {
+  const blame = (error: unknown): never => {
     markSide(error, side);
     throw error;
+  };
+  try {
+    return action()?.catch(blame);
+  } catch (error) {
+    blame(error);
   }
 }

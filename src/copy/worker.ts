@@ -1,41 +1,40 @@
-/** The body of a copy thread: opens its own devices, answers each list of ranges with a result. */
+/**
+ * The body of a copy thread: opens its own devices, answers each list of ranges with a result. The
+ * bundler embeds it as text, apart from the command: a thread starts twice as fast without that.
+ */
 
 import fs from 'node:fs';
-import { isMainThread, parentPort, workerData } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import { KageError } from '../base/errors.ts';
 import type { BlockDevice } from '../device/device.ts';
-import { FileDevice } from '../device/file.ts';
-import { isSparse } from '../device/file-host.ts';
+import { FileDevice, isSparse } from '../device/file.ts';
 import { OffsetLayer } from '../device/layers/offset.ts';
 import { createKernel } from '../kernel/select.ts';
 import type { FileSpec, WorkerReply, WorkerStart } from './crew.ts';
 import { Buffers, type Range, runTask, sideOf } from './task.ts';
 
-/** True in a thread that was started to copy. */
-export function isCopyWorker(): boolean {
-  return !isMainThread && (workerData as WorkerStart | undefined)?.role === 'kage-copy';
-}
+const say = (reply: WorkerReply) => parentPort?.postMessage(reply);
 
-export function serveCopies(): void {
-  const port = parentPort;
-  if (port === null) return;
+try {
   const start = workerData as WorkerStart;
-  const say = (reply: WorkerReply) => port.postMessage(reply);
-  try {
-    const source = open(start.source, true);
-    const target = open(start.target, start.mode === 'diff');
-    const buffers = new Buffers(createKernel(start.kernel), start.regionSize);
-    say({ result: { bytesRead: 0, bytesWritten: 0, regions: [], regionCount: 0 } });
-    port.on('message', async (ranges: Range[]) => {
-      try {
-        say({ result: await runTask(buffers, source, target, ranges, start.mode) });
-      } catch (error) {
-        say(describe(error));
-      }
-    });
-  } catch (error) {
-    say(describe(error));
-  }
+  const source = open(start.source, true);
+  const target = open(start.target, start.mode === 'diff');
+  const buffers = new Buffers(createKernel(start.kernel), start.regionSize);
+  const serve = async (ranges: Range[]) => {
+    try {
+      say({ result: await runTask(buffers, source, target, ranges, start.mode) });
+    } catch (error) {
+      say(describe(error));
+    }
+  };
+  // One after the other: they share the buffers.
+  let last = Promise.resolve();
+  parentPort?.on('message', (ranges: Range[]) => {
+    last = last.then(() => serve(ranges));
+  });
+  say({ result: { bytesRead: 0, bytesWritten: 0, regions: [], regionCount: 0 } });
+} catch (error) {
+  say(describe(error));
 }
 
 function open(spec: FileSpec, readOnly: boolean): BlockDevice {

@@ -4,7 +4,7 @@
  */
 
 import fs from 'node:fs';
-import net from 'node:net';
+import type net from 'node:net';
 import path from 'node:path';
 import { errnoOf, ioError, KageError } from '../base/errors.ts';
 import type { BlockDevice } from './device.ts';
@@ -144,7 +144,8 @@ export class FileFolder implements Folder {
 
   async beacon(name: string): Promise<() => Promise<void>> {
     const socket = this.#socketAt(name);
-    const server = net.createServer((client) => client.destroy());
+    const { createServer } = await import('node:net');
+    const server = createServer((client) => client.destroy());
     try {
       await listen(server, socket.path).catch(async (error) => {
         if (errnoOf(error) !== 'ENOENT') throw error;
@@ -186,7 +187,7 @@ export class FileFolder implements Folder {
     } finally {
       socket.close();
     }
-    fs.rmSync(this.#at(name), { force: true });
+    // The socket stays: in a folder shared with another machine its owner may live over there.
     return false;
   }
 
@@ -235,9 +236,10 @@ function listen(server: net.Server, at: string): Promise<void> {
 }
 
 /** '' when somebody answers, else the error code of the connection. */
-function connectionError(at: string): Promise<string> {
-  return new Promise((resolve) => {
-    const socket = net.connect(at);
+async function connectionError(at: string): Promise<string> {
+  const { connect } = await import('node:net');
+  return await new Promise((resolve) => {
+    const socket = connect(at);
     socket.once('connect', () => {
       socket.destroy();
       resolve('');

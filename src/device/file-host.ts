@@ -1,12 +1,11 @@
 /** The real world: images on file systems and block devices, the system clock, node's file calls. */
 
-import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { errnoOf, ioError, KageError } from '../base/errors.ts';
 import type { BlockDevice } from './device.ts';
-import { FileDevice, probeSize } from './file.ts';
+import { FileDevice, isSparse, probeSize } from './file.ts';
 import { FileFolder, syncFolder } from './file-folder.ts';
 import type { Folder, Host, ImageFacts, OpenOptions } from './host.ts';
 import { type Stamp, stampDelay } from './stamp.ts';
@@ -43,7 +42,7 @@ export class FileHost implements Host {
   }
 
   randomId(): string {
-    return randomBytes(8).toString('hex');
+    return Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString('hex');
   }
 
   self(): { pid: number; machine: string | null } {
@@ -92,6 +91,7 @@ export class FileHost implements Host {
       kind,
       size,
       identity: kind === 'block' ? `block ${stat.rdev}` : `${stat.dev}:${stat.ino}`,
+      behind: kind === 'block' ? behindLoop(stat.rdev) : undefined,
       readable,
       writable: isImage && opens(resolved, 'r+'),
       allocated: kind === 'file' ? Number(stat.blocks) * 512 : size,
@@ -222,11 +222,11 @@ export class FileHost implements Host {
   }
 }
 
-/** True when the image has far fewer blocks than bytes: then direct reads pass its holes. */
-export function isSparse(file: string): boolean {
-  const stat = statOf(file);
-  if (!stat?.isFile()) return false;
-  return Number(stat.blocks) * 512 < Number(stat.size) / 2;
+/** Identity of the file behind a loop device, as `inspect` would give it. */
+function behindLoop(rdev: bigint): string | undefined {
+  const file = readText(`/sys/dev/block/${deviceNumber(rdev)}/loop/backing_file`);
+  const stat = file === undefined ? undefined : statOf(file);
+  return stat && `${stat.dev}:${stat.ino}`;
 }
 
 function statOf(file: string): fs.BigIntStats | undefined {

@@ -78,6 +78,8 @@ export class FileDevice implements BlockDevice {
   }
 
   zero(offset: number, length: number): void {
+    assert(!this.readOnly, 'zero on a read-only device');
+    this.#check(offset, length);
     const piece = new Uint8Array(Math.min(length, 1024 * 1024));
     for (let done = 0; done < length; done += piece.byteLength) {
       this.write(piece.subarray(0, Math.min(piece.byteLength, length - done)), offset + done);
@@ -85,6 +87,8 @@ export class FileDevice implements BlockDevice {
   }
 
   flush(): Promise<void> {
+    // The number of a closed descriptor may be another file's by now.
+    assert(this.#open, 'device used after close');
     if (this.#fault !== undefined) return Promise.reject(this.#fault);
     return new Promise((resolve, reject) => {
       fs.fdatasync(this.#fd, (error) => {
@@ -128,8 +132,8 @@ export class FileDevice implements BlockDevice {
   #check(offset: number, length: number): void {
     assert(this.#open, 'device used after close');
     assert(
-      Number.isSafeInteger(offset) && offset >= 0 && offset + length <= this.size,
-      `range ${offset}+${length} outside ${this.name}`,
+      Number.isSafeInteger(offset) && offset >= 0 && length >= 0 && offset + length <= this.size,
+      () => `range ${offset}+${length} outside ${this.name}`,
     );
   }
 }
@@ -157,6 +161,16 @@ function openDirect(path: string): number {
     return fs.openSync(path, fs.constants.O_RDONLY | flag);
   } catch {
     return -1; // The file system has no direct I/O: the cached path serves as well.
+  }
+}
+
+/** A file with more holes than data, as far as can be seen. */
+export function isSparse(path: string): boolean {
+  try {
+    const stat = fs.statSync(path);
+    return stat.isFile() && stat.blocks * 512 < stat.size / 2;
+  } catch {
+    return false; // Whoever opens it is told why.
   }
 }
 

@@ -14,6 +14,8 @@ export type ImageFacts = {
   readonly size: number;
   /** Same string for every name of one file (device and inode), for this boot only. */
   readonly identity: string;
+  /** Identity of the file behind a loop device. */
+  readonly behind?: string;
   readonly readable: boolean;
   readonly writable: boolean;
   /** Bytes that have blocks on disk; far fewer than `size` in a sparse image. */

@@ -82,6 +82,7 @@ class MemoryDevice implements BlockDevice {
   readonly #disk: MemoryDisk;
   readonly #world: MemoryHost;
   readonly #life: number;
+  #open = true;
 
   constructor(disk: MemoryDisk, readOnly: boolean, world: MemoryHost) {
     this.name = disk.name;
@@ -104,6 +105,7 @@ class MemoryDevice implements BlockDevice {
   }
 
   async zero(offset: number, length: number): Promise<void> {
+    assert(length >= 0 && offset + length <= this.size, () => `range outside ${this.name}`);
     await this.write(new Uint8Array(length), offset);
   }
 
@@ -112,11 +114,17 @@ class MemoryDevice implements BlockDevice {
     this.#disk.flush();
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    this.#open = false;
+  }
 
   #enter(operation: Operation, offset: number, length: number): void {
     if (this.#world.life !== this.#life) throw new PowerCut();
-    assert(offset >= 0 && offset + length <= this.size, `range outside ${this.name}`);
+    assert(this.#open, 'device used after close');
+    assert(
+      Number.isSafeInteger(offset) && offset >= 0 && offset + length <= this.size,
+      () => `range outside ${this.name}`,
+    );
     this.#world.onOperation?.(operation);
     if (this.#world.life !== this.#life) throw new PowerCut();
     this.#disk.fault?.(operation, this.#disk, offset);

@@ -5,10 +5,9 @@
  */
 
 import { KageError } from '../base/errors.ts';
-import { WORKERS_MAX } from '../base/limits.ts';
 import type { RegionMap } from '../bitmap/region-map.ts';
-import type { CopyRecord, PairRecord, VolumeRecord } from '../catalog/records.ts';
-import { type Crew, type FileSpec, inlineCrew, threadCrew } from '../copy/crew.ts';
+import type { ClassRecord, CopyRecord, PairRecord, VolumeRecord } from '../catalog/records.ts';
+import { type Crew, type FileSpec, fileCrew, inlineCrew } from '../copy/crew.ts';
 import { interrupted, type JobResult, runJob } from '../copy/job.ts';
 import type { CopyMode } from '../copy/task.ts';
 import type { BlockDevice } from '../device/device.ts';
@@ -17,7 +16,7 @@ import { sourceOf, targetOf } from '../proxy/transitions.ts';
 import type { CopyOptions, CopyReport } from './api.ts';
 import type { Plan } from './plan.ts';
 import type { State } from './state.ts';
-import { writtenBetween } from './trust.ts';
+import { abandonCopy, rememberDisk, writtenBetween } from './trust.ts';
 
 /** Below this many bytes a thread costs more than it brings. */
 const THREADS_FROM = 16 * 1024 * 1024;
@@ -41,6 +40,8 @@ export async function runCopy(
   }
   const report = reportOf(plan, result);
   await requireUntouched(state, id, plan, source, before);
+  const target = state.sideVolume(record, targetOf(plan.direction));
+  await rememberDisk(state, state.diskOf(target));
   if (!result.complete) {
     throw interrupted(`${plan.verb} ${names(state, state.pairRecord(id))}`);
   }
@@ -127,17 +128,9 @@ export async function makeCrew(
       mode,
       regionSize,
     };
-    const crew = await threadCrew(order, state.kernel.kind, memberCount());
-    if (crew) return crew;
+    return fileCrew(state.kernel, devices.source, devices.target, order);
   }
   return inlineCrew(state.kernel, devices.source, devices.target, mode, regionSize);
-}
-
-/** Workers for one copy: one a processor, at least two requests in flight. */
-export function memberCount(): number {
-  const cores = (globalThis.navigator as { hardwareConcurrency?: number } | undefined)
-    ?.hardwareConcurrency;
-  return Math.max(2, Math.min(WORKERS_MAX, cores ?? 2));
 }
 
 async function specOf(state: State, volume: VolumeRecord): Promise<FileSpec> {
@@ -170,10 +163,7 @@ async function requireUntouched(
   if ((writtenBetween(before, after) ?? earlier) === null) return;
   const what = `${disk.path} was written by another program during the copy`;
   state.seen.set(disk.name, after);
-  await state.commit((next) => {
-    const pair = next.pairs.find((p) => p.id === id)!;
-    pair.doubt = 'the source was written during the last copy';
-  });
+  await state.commit(mixed(state, id, plan));
   throw new KageError(
     'written-during-copy',
     `${plan.verb} ${names(state, state.pairRecord(id))}: ${what}`,
@@ -182,6 +172,30 @@ async function requireUntouched(
       data: { path: disk.path },
     },
   );
+}
+
+/** The target holds regions from before and after a stranger's write: it must not look good. */
+function mixed(state: State, id: number, plan: Plan): (next: ClassRecord) => void {
+  const { joined, copy } = state.pairRecord(id);
+  const maps = state.pair(state.pairRecord(id)).maps;
+  const reason = 'the source was written during the last copy';
+  if (joined) {
+    // Nobody uses it yet: the copy begins again when the verb is run again.
+    state.pair(state.pairRecord(id)).stale.add('pending');
+    maps.pending.setAll();
+  } else {
+    abandonCopy(state, state.pairRecord(id));
+  }
+  return (next) => {
+    const pair = next.pairs.find((p) => p.id === id)!;
+    pair.doubt = reason;
+    if (joined && !copy?.instant) return;
+    const side = targetOf(plan.direction);
+    const volume = next.volumes.find((v) => v.id === pair[side])!;
+    volume.invalid = { reason, since: state.host.now() };
+    volume.started = false;
+    if (!joined) pair.direction = 'toProxy';
+  };
 }
 
 /** The target is neither old nor new: INVALID until a copy completes. The source is untouched. */

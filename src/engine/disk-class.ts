@@ -16,7 +16,7 @@ import { describeClass, describeDisk, describeDraft, describeVolume } from './in
 import { joinPair, relatePair } from './join.ts';
 import * as members from './members.ts';
 import type { State } from './state.ts';
-import { takeStamps } from './trust.ts';
+import { lookAgain, takeStamps } from './trust.ts';
 import { runVerb, type VerbOptions } from './verbs.ts';
 import { verifyPair } from './verify.ts';
 
@@ -27,6 +27,7 @@ export class OpenClass implements api.DiskClass {
   readonly #heart: ReturnType<typeof setInterval> | undefined;
   #queue: Promise<unknown> = Promise.resolve();
   #open = true;
+  #closing: Promise<void> | undefined;
   /** Something was written by clients since the last heartbeat. */
   #beats = false;
 
@@ -225,8 +226,8 @@ export class OpenClass implements api.DiskClass {
   }
 
   close() {
-    if (!this.#open) return Promise.resolve();
-    return this.#do(async () => {
+    if (!this.#open) return this.#closing ?? Promise.resolve();
+    this.#closing ??= this.#do(async () => {
       this.#stop();
       try {
         if (this.#state.changed && !this.#state.broken) await this.#writeDown(true);
@@ -234,10 +235,14 @@ export class OpenClass implements api.DiskClass {
         await this.#state.dispose();
       }
     });
+    return this.#closing;
   }
 
   /** The first write of a session comes after a root that says so, and after maps that can be saved. */
   async #beforeWrite(volume: VolumeRecord): Promise<void> {
+    if (!this.#state.written.has(volume.disk)) {
+      await lookAgain(this.#state, this.#state.pairsOf(volume));
+    }
     const stale = [...this.#state.pairs.values()].some((pair) => pair.stale.size > 0);
     const asProxy = this.#state.pairOfProxy(volume);
     const firstOfProxy = asProxy !== undefined && !asProxy.proxyWritten;
@@ -288,10 +293,11 @@ export class OpenClass implements api.DiskClass {
   }
 
   #do<T>(work: () => Promise<T>): Promise<T> {
-    if (!this.#open) {
-      return Promise.reject(new KageError('usage', `class ${this.name}: used after close`));
-    }
-    const result = this.#queue.then(work);
+    const result = this.#queue.then(() => {
+      // The call before this one may have been the last.
+      if (!this.#open) throw new KageError('usage', `class ${this.name}: used after close`);
+      return work();
+    });
     this.#queue = result.catch(() => {});
     return result;
   }

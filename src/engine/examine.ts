@@ -2,6 +2,7 @@
 
 import { KageError } from '../base/errors.ts';
 import { IMAGE_SIZE_MAX } from '../base/limits.ts';
+import { formatSize } from '../base/units.ts';
 import { containerFormat, HEAD_LENGTH } from '../device/format.ts';
 import type { Host, ImageFacts } from '../device/host.ts';
 
@@ -30,7 +31,9 @@ export async function examineImage(host: Host, path: string): Promise<ImageFacts
     });
   }
   if (facts.size > IMAGE_SIZE_MAX) {
-    throw new KageError('not-permitted', `${path}: larger than 8 PiB`, { data });
+    throw new KageError('not-permitted', `${path}: larger than ${formatSize(IMAGE_SIZE_MAX)}`, {
+      data,
+    });
   }
   await refuseContainer(host, facts, path);
   return facts;
@@ -53,6 +56,11 @@ async function refuseContainer(host: Host, facts: ImageFacts, path: string): Pro
     hint: `convert it: qemu-img convert -O raw ${path} ${path.replace(/\.[^./]*$/, '')}.img`,
     data: { path, format },
   });
+}
+
+/** True when writing one writes the other: one file, or a loop device and the file behind it. */
+export function sameStorage(a: ImageFacts, b: ImageFacts): boolean {
+  return a.identity === b.identity || (a.behind ?? a.identity) === (b.behind ?? b.identity);
 }
 
 /** Throws `image-readonly` unless the image may be written. */

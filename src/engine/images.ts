@@ -3,7 +3,7 @@
 import { KageError } from '../base/errors.ts';
 import { REGION_SIZE_DEFAULT, REGION_SIZE_MAX, REGION_SIZE_MIN } from '../base/limits.ts';
 import { RegionMap, type Run } from '../bitmap/region-map.ts';
-import { type Crew, inlineCrew, threadCrew } from '../copy/crew.ts';
+import { type Crew, fileCrew, inlineCrew } from '../copy/crew.ts';
 import { interrupted, runJob } from '../copy/job.ts';
 import type { CopyMode } from '../copy/task.ts';
 import type { BlockDevice } from '../device/device.ts';
@@ -11,10 +11,9 @@ import { FileHost } from '../device/file-host.ts';
 import type { Host, ImageFacts } from '../device/host.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { createKernel } from '../kernel/select.ts';
-import type { CopyOptions, ImageReport, RunOptions } from './api.ts';
-import { memberCount } from './copying.ts';
-import { examineImage, requireWritable } from './examine.ts';
-import { type EngineOptions, findImage } from './open.ts';
+import type { CopyOptions, ImageReport, PairInfo, RunOptions } from './api.ts';
+import { examineImage, requireWritable, sameStorage } from './examine.ts';
+import { type EngineOptions, findImage, readClass } from './open.ts';
 import { writtenBetween } from './trust.ts';
 
 const RANGES_MAX = 1000;
@@ -45,6 +44,7 @@ export async function copyImage(
 ): Promise<ImageReport> {
   const host = options.host ?? new FileHost();
   const from = await examineImage(host, source);
+  await requireWholeSource(source, options);
   const owner = await findImage(target, options);
   if (owner) {
     throw new KageError(
@@ -71,8 +71,31 @@ export async function copyImage(
   return await run(host, from, to, 'fresh', source, target, options, [`made the image ${target}`]);
 }
 
+/** A half-made copy is no snapshot: its image must not leave the class as if it were one. */
+async function requireWholeSource(source: string, options: EngineOptions): Promise<void> {
+  const owner = await findImage(source, options);
+  if (!owner) return;
+  const { disks, volumes, pairs } = await readClass(owner.class, options);
+  const named = volumes.find((v) => v.name === owner.volume);
+  const disk = named?.disk ?? disks.find((d) => d.name === owner.volume)?.name;
+  for (const { name, problem } of volumes.filter((v) => v.disk === disk)) {
+    const isTarget = (p: PairInfo) => (p.direction === 'toProxy' ? p.proxy : p.master) === name;
+    const half = pairs.some((p) => p.pendingRegions > 0 && isTarget(p));
+    if (problem === null && !half) continue;
+    const why = problem ?? 'part of its content is still in the image it is copied from';
+    throw new KageError(
+      'wrong-state',
+      `${source}: is volume ${name} of class ${owner.class}: ${why}`,
+      {
+        hint: 'finish the copy to it first; `kage info` shows which it is',
+        data: { path: source, class: owner.class, volume: name },
+      },
+    );
+  }
+}
+
 function requireDistinct(a: string, b: string, source: ImageFacts, target: ImageFacts): void {
-  if (source.identity === target.identity) {
+  if (sameStorage(source, target)) {
     throw new KageError('same-file', `${a} and ${b} are the same file`);
   }
   if (source.size === target.size) return;
@@ -202,8 +225,7 @@ async function crewFor(
       identity: facts.identity,
     });
     const order = { source: spec(from), target: spec(to), mode, regionSize };
-    const crew = await threadCrew(order, kernel.kind, memberCount());
-    if (crew) return crew;
+    return fileCrew(kernel, devices.source, devices.target, order);
   }
   return inlineCrew(kernel, devices.source, devices.target, mode, regionSize);
 }

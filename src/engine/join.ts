@@ -14,7 +14,7 @@ import { Pair } from '../proxy/pair.ts';
 import { stateOf } from '../proxy/transitions.ts';
 import type { CopyOptions, PairReport, VerbReport, VolumeRef } from './api.ts';
 import { reportOf, runCopy } from './copying.ts';
-import { examineImage, requireWritable } from './examine.ts';
+import { examineImage, requireWritable, sameStorage } from './examine.ts';
 import {
   addImages,
   createImage,
@@ -173,7 +173,7 @@ async function requireTwoFiles(
   const b = await state.host.inspect(pathOf(proxy));
   const resolved =
     (await state.host.resolve(pathOf(master))) === (await state.host.resolve(pathOf(proxy)));
-  if (!resolved && (a === undefined || a.identity !== b?.identity)) return;
+  if (!resolved && (a === undefined || b === undefined || !sameStorage(a, b))) return;
   const same =
     master.kind === 'volume' && proxy.kind === 'volume' && master.volume !== proxy.volume;
   throw new KageError(

@@ -87,15 +87,15 @@ async function requireUnowned(
   owner: Owner,
 ): Promise<void> {
   const found = await owner(facts);
-  if (!found) return;
-  throw new KageError(
-    'image-taken',
-    `${path}: is volume ${found.volume} of class ${found.class} already`,
-    {
-      hint: `use that one (-c ${found.class}), or take it out with \`kage remove\``,
-      data: { path, class: found.class, volume: found.volume },
-    },
-  );
+  if (found) throw imageTaken(path, found);
+}
+
+function imageTaken(path: string, by: { class: string; volume: string }): KageError {
+  const text = `${path}: is volume ${by.volume} of class ${by.class} already`;
+  return new KageError('image-taken', text, {
+    hint: `use that one (-c ${by.class}), or take it out with \`kage remove\``,
+    data: { path, class: by.class, volume: by.volume },
+  });
 }
 
 /** One image to be registered as a keep disk with one volume. */
@@ -186,13 +186,14 @@ async function requireStillUnowned(
 ): Promise<void> {
   for (const { disk } of drafts) {
     const facts = await state.host.inspect(disk.path);
-    if (!facts || !(await owner(facts, { except: state.record.class }))) continue;
+    const found = facts && (await owner(facts, { except: state.record.class }));
+    if (!found) continue;
     const mine = new Set(drafts.map((d) => d.disk.name));
     await state.commit((next) => {
       next.disks = next.disks.filter((d) => !mine.has(d.name));
       next.volumes = next.volumes.filter((v) => !mine.has(v.disk));
     });
-    await requireUnowned(facts, disk.path, (f) => owner(f, { except: state.record.class }));
+    throw imageTaken(disk.path, found);
   }
 }
 
@@ -221,7 +222,7 @@ export async function createImage(
 ): Promise<Draft> {
   const resolved = await requirePlace(state, path, owner);
   if (!Number.isSafeInteger(size) || size < 1 || size > IMAGE_SIZE_MAX) {
-    throw new KageError('usage', `size ${size}: at least 1 byte, at most 8 PiB`);
+    throw new KageError('usage', `size ${size}: at least 1 byte, at most ${formatSize(IMAGE_SIZE_MAX)}`);
   }
   if (name !== undefined) {
     validateName('volume', name);

@@ -16,7 +16,7 @@ import { describeClass } from './info.ts';
 import type { Owner } from './members.ts';
 import { loadPairs, recover } from './recover.ts';
 import { State, type Tuning } from './state.ts';
-import { lookAtImages } from './trust.ts';
+import { applyVerdict, lookAtImages } from './trust.ts';
 
 /** Looks of `readClass` at a class that changes under its eyes. */
 const LOOKS_MAX = 20;
@@ -170,7 +170,12 @@ export async function reopenCatalog(name: string, options: EngineOptions): Promi
     for (const disk of record.disks) disk.stamp = null;
     await loadPairs(state, false);
     await lookAtImages(state);
-    for (const pair of record.pairs) pair.doubt ??= 'the catalog was damaged';
+    for (const pair of record.pairs) {
+      pair.doubt ??= 'the catalog was damaged';
+      // Also where the images are exclusive: it is our own word that is old.
+      const moved = 'may have been written since that root';
+      applyVerdict(state, pair, { master: moved, proxy: moved, unclean: false });
+    }
     // Twice, so that both roots are good again.
     await state.commit(() => {});
     await state.commit(() => {});

@@ -41,13 +41,16 @@ export function planCopy(
   if (record.doubt !== null) {
     return { ...base, ...whole, method: 'compare', reason: record.doubt };
   }
-  if (options.compare) {
+  const { copy } = record;
+  // Of a parted pair only the rest: where the copy has been, clients may have written since.
+  const onlyRest = options.continues && copy !== null && !record.joined;
+  if (options.compare && !onlyRest) {
     return { ...base, ...whole, method: 'compare', reason: 'asked for with --compare' };
   }
   const part = counted(state, record, options.continues ?? false);
-  const { copy } = record;
   if (options.continues && copy !== null) {
-    return { ...base, ...part, all: false, method: copy.method, reason: goesOn(record) };
+    const method = options.compare ? 'compare' : copy.method;
+    return { ...base, ...part, all: false, method, reason: goesOn(record) };
   }
   if (copy !== null && copy.method !== 'differential' && !pair.maps.pending.isEmpty()) {
     return {

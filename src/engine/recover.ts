@@ -58,10 +58,15 @@ export async function recover(state: State): Promise<void> {
   const unmade = await dropUnmadeImages(state);
   const log = state.logIsOpen ? await state.log() : undefined;
   const hot = log?.extents ?? [];
-  if (state.logDoubt !== null && !state.record.clean) {
-    for (const record of state.record.pairs) record.doubt ??= state.logDoubt;
+  const doubtful = state.logDoubt !== null && !state.record.clean && state.record.pairs.length > 0;
+  if (doubtful) {
+    for (const record of state.record.pairs) {
+      record.doubt ??= state.logDoubt;
+      // Writes that went to both sides are in no increment, and no comparison finds them.
+      record.proxyWritten = true;
+    }
   }
-  if (hot.length === 0 && !unmade) return;
+  if (hot.length === 0 && !unmade && !doubtful) return;
   reach('recovery:begun');
   for (const extent of hot) await recoverExtent(state, extent);
   await state.commit(() => {});

@@ -314,7 +314,7 @@ export class State {
     const named = new Set(
       this.record.pairs.flatMap((pair) => MAP_NAMES.map((name) => mapFileName(pair, name))),
     );
-    for (const name of await this.folder.list()) {
+    for (const name of await this.folder.list().catch(() => [])) {
       if (/^pair\d+-/.test(name) && !named.has(name))
         await this.folder.remove(name).catch(() => {});
     }

@@ -57,17 +57,18 @@ async function lookAtDisk(state: State, disk: DiskRecord): Promise<string | null
         : `has ${stamp.size} bytes, not ${disk.size}`
       : differentFile(disk.stamp, stamp);
   if (different !== null) {
-    state.problems.set(
-      disk.name,
-      new KageError('image-changed', `disk ${disk.name}: ${disk.path} ${different}`, {
-        hint: 'bring the image back, or `kage break` and `kage remove` its volumes and add it anew',
-        data: { path: disk.path, disk: disk.name },
-      }),
-    );
+    state.problems.set(disk.name, imageChanged(disk, different));
     return null;
   }
   if (disk.exclusive) return null;
   return disk.stamp === null ? 'has no recorded identity' : movedSince(disk.stamp, stamp);
+}
+
+function imageChanged(disk: DiskRecord, how: string): KageError {
+  return new KageError('image-changed', `disk ${disk.name}: ${disk.path} ${how}`, {
+    hint: 'bring the image back, or `kage break` and `kage remove` its volumes and add it anew',
+    data: { path: disk.path, disk: disk.name },
+  });
 }
 
 /** Changes the record (in memory) as the verdict says. */
@@ -131,6 +132,8 @@ export async function takeStamps(state: State): Promise<Map<string, Stamp>> {
       continue; // It vanished meanwhile: the recorded identity stays, the next open will see.
     }
     const before = state.seen.get(disk.name);
+    // Not the file that was read and written: the next open must find the old identity and say so.
+    if (before && differentFile(before, stamp) !== null) continue;
     if (before && !state.written.has(disk.name) && !disk.exclusive) {
       const reason = writtenBetween(before, stamp);
       if (reason !== null) doubtDisk(state, disk.name, reason);
@@ -140,6 +143,45 @@ export async function takeStamps(state: State): Promise<Map<string, Stamp>> {
   }
   state.written.clear();
   return stamps;
+}
+
+/**
+ * Looks again, in the middle of a session, at disks that this process has not written since it last
+ * looked: what others wrote meanwhile is doubt before we write there ourselves and cannot tell.
+ */
+export async function lookAgain(state: State, records: readonly PairRecord[]): Promise<void> {
+  const volumes = new Set(records.flatMap((r) => [r.master, r.proxy]));
+  const disks = new Set([...volumes].map((id) => state.diskOf(state.volumeById(id))));
+  for (const disk of disks) {
+    const before = state.seen.get(disk.name);
+    if (!before || disk.exclusive || state.written.has(disk.name)) continue;
+    const stamp = await stampOf(state, disk);
+    if (stamp === undefined) continue;
+    const different = differentFile(before, stamp);
+    if (different !== null) {
+      state.problems.set(disk.name, imageChanged(disk, different));
+      continue;
+    }
+    const reason = writtenBetween(before, stamp);
+    if (reason !== null) doubtDisk(state, disk.name, reason);
+    state.seen.set(disk.name, stamp);
+  }
+}
+
+/** Everything that we wrote to the disk is synced: from now on strangers can be told again. */
+export async function rememberDisk(state: State, disk: DiskRecord): Promise<void> {
+  if (!state.written.has(disk.name)) return;
+  const before = state.seen.get(disk.name);
+  const stamp = await stampOf(state, disk);
+  // Another file by now: `takeStamps` must find that.
+  if (stamp === undefined || (before && differentFile(before, stamp) !== null)) return;
+  state.seen.set(disk.name, stamp);
+  state.written.delete(disk.name);
+}
+
+async function stampOf(state: State, disk: DiskRecord): Promise<Stamp | undefined> {
+  if (state.problems.has(disk.name)) return undefined;
+  return await state.host.stamp(disk.path, false).catch(() => undefined);
 }
 
 /** Whether a disk changed between two looks of one process, or null. Unreliable stamps may miss it. */

@@ -21,7 +21,7 @@ import {
   when,
 } from './plan.ts';
 import type { State } from './state.ts';
-import { abandonCopy } from './trust.ts';
+import { abandonCopy, lookAgain, rememberDisk } from './trust.ts';
 
 export type VerbOptions = CopyOptions & {
   instant?: boolean;
@@ -54,6 +54,7 @@ export async function runVerb(
   records: readonly PairRecord[],
   options: VerbOptions,
 ): Promise<VerbReport> {
+  await lookAgain(state, records);
   const works = records.map((record) => prepare(state, verb, record, options));
   requireOneMaster(state, verb, records);
   for (const { plan, id } of works) {
@@ -270,8 +271,21 @@ function requireOneMaster(state: State, verb: Verb, records: readonly PairRecord
 async function takeUp(state: State, link: Link, work: Work, options: VerbOptions): Promise<void> {
   const record = state.pairRecord(work.id);
   await link.settle({ record, pair: state.pair(record) });
+  const { plan } = work;
+  const pair = state.pair(record);
+  if (plan?.direction === 'toProxy' && !plan.all && record.joined) {
+    // What a sibling's restore or a recovery left pending is news for the proxy.
+    pair.stale.add('increment');
+    pair.maps.increment.or(pair.maps.pending);
+  }
   const effect = startCopy(state, work, options);
-  await state.commit(effect);
+  // More is brought to the master now than the siblings were told when the copy began.
+  const more = plan?.direction === 'toMaster' && plan.all;
+  const spread = more ? spreadRestore(state, record, true) : [];
+  await state.commit((next) => {
+    effect(next);
+    for (const change of spread) change(next);
+  });
 }
 
 /** The part of an effect that every copy has in common: maps, method, the target's validity. */
@@ -327,7 +341,9 @@ async function settleAndSync(state: State, link: Link, works: readonly Work[]): 
   const volumes = new Set(records.flatMap((r) => [r.master, r.proxy]));
   for (const id of volumes) {
     const volume = state.volumeById(id);
-    if (!state.problems.has(volume.disk)) await state.flushVolume(volume);
+    if (state.problems.has(volume.disk)) continue;
+    await state.flushVolume(volume);
+    await rememberDisk(state, state.diskOf(volume));
   }
   reach('verb:synced');
 }
@@ -366,7 +382,11 @@ function changeMaps(state: State, verb: Verb, record: PairRecord): void {
   const row = VERBS[verb];
   const pair = state.pair(record);
   const { pending, changed, increment } = pair.maps;
+  // Durable with the commit: a crash right after it would find no hot extent of a joined pair.
+  if (row.increment === 'frozen') pair.stale.add('increment');
   if (row.pending === 'pending|changed') {
+    // Else more has gone between the two since the last whole snapshot than `changed` tells.
+    const whole = ['part', 'update'].includes(record.lastVerb) && pending.isEmpty();
     const union = mapAfter(row.pending, 'pending', verb);
     pair.stale.add('pending');
     if (!union.includes('pending')) pending.clearAll();
@@ -375,6 +395,7 @@ function changeMaps(state: State, verb: Verb, record: PairRecord): void {
       pair.stale.add('increment');
       increment.clearAll();
       increment.or(pending);
+      if (!whole) increment.setAll();
     }
   }
   if (row.changed === 'none') {

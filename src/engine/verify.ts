@@ -25,11 +25,12 @@ export async function verifyPair(
   if (record.doubt !== null) notes.push(`the map is not trusted: ${record.doubt}`);
   const unexpected = record.doubt === null || record.joined ? found.unexpected : 0;
   if (unexpected > 0 && record.doubt === null) {
-    notes.push('the next copy will compare everything');
-    await state.commit((next) => {
-      next.pairs.find((p) => p.id === record.id)!.doubt =
-        'verify found differences that no record explains';
-    });
+    if (!options.dryRun) notes.push('the next copy will compare everything');
+    if (!options.dryRun)
+      await state.commit((next) => {
+        next.pairs.find((p) => p.id === record.id)!.doubt =
+          'verify found differences that no record explains';
+      });
   }
   return {
     ...sideNames(state, record),

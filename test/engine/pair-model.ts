@@ -277,8 +277,6 @@ export class Model {
       for (const region of pair.changed) pair.pending.add(region);
       pair.joined = verb === 'rejoin' || verb === 'restore';
       pair.direction = verb.startsWith('restore') ? 'toMaster' : 'toProxy';
-      // What the proxy's clients wrote is then part of the relation and no longer tracked.
-      if (verb === 'restoreKeep' && pair.changed.size > 0) pair.snapshot = null;
       pair.changed.clear();
       this.#begin(verb, work, options);
     }

@@ -6,7 +6,7 @@
 
 import fc from 'fast-check';
 import { suite } from 'uvu';
-import { commands, setUp } from './pair-commands.ts';
+import { closeAndAudit, commands, setUp } from './pair-commands.ts';
 
 const test = suite('engine: pair');
 
@@ -17,10 +17,10 @@ test('a master and its proxies hold what the table says, whatever is done to the
       let world: Awaited<ReturnType<typeof setUp>> | undefined;
       const begin = async () => (world = await setUp());
       await fc.asyncModelRun(begin, sequence);
-      await world?.real.close();
+      if (world) await closeAndAudit(world.model, world.real);
     }),
     {
-      numRuns: Number(process.env.KAGE_RUNS ?? 150),
+      numRuns: Number(process.env.KAGE_RUNS ?? 120),
       includeErrorInReport: true,
       ...(seed === undefined ? {} : { seed: Number(seed) }),
     },

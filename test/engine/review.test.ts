@@ -1,12 +1,19 @@
 /** Single sequences of events that once led to data wrongly believed right, each with its story. */
 
 import assert from 'node:assert';
+import { spawn, spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import { suite } from 'uvu';
 import { KageError } from '../../src/base/errors.ts';
 import { MapFile } from '../../src/bitmap/map-file.ts';
 import { RegionMap } from '../../src/bitmap/region-map.ts';
+import { threadCrew, workerCode } from '../../src/copy/crew.ts';
+import { FileFolder } from '../../src/device/file-folder.ts';
 import { type MemoryDisk, MemoryHost, type Operation } from '../../src/device/memory-host.ts';
 import type { DiskClass, PairInfo } from '../../src/engine/api.ts';
+import { copyImage } from '../../src/engine/images.ts';
 import { openClass } from '../../src/engine/open.ts';
 import { createKernel } from '../../src/kernel/select.ts';
 
@@ -353,6 +360,195 @@ test('a catalog taken from its older root trusts no unfinished snapshot', async 
   disks = await w.open();
   const volume = (await disks.info()).volumes.find((v) => v.name === 'p')!;
   assert.equal(volume.status, 'INVALID');
+});
+
+test('a lost log is doubt, also when nothing else happens in the session that finds it', async () => {
+  const w = new Case();
+  let disks = await w.joined({ exclusive: true });
+  await disks.write('m', 0, bytes(1));
+  w.disk('p').fault = (op) => {
+    if (op !== 'write') return;
+    w.kill();
+    throw new Error('killed');
+  };
+  await assert.rejects(disks.write('m', 3 * REGION, bytes(2)));
+  w.disk('p').fault = undefined;
+  w.host.folders.get(CLASS)!.names.get('intent')!.content = new Uint8Array(100);
+  disks = await w.open();
+  await disks.close();
+  disks = await w.open();
+  await disks.part(['p']);
+  assert.deepEqual(w.differing('m', 'p'), []);
+});
+
+test('a copy that goes on after a failed save of the map leaves nothing out', async () => {
+  const w = new Case();
+  const disks = await w.joined({ exclusive: true });
+  await disks.part(['p']);
+  for (const r of [1, 3, 5]) await disks.write('m', r * REGION, bytes(40 + r));
+  let left = 2;
+  w.disk('p').fault = (op) => {
+    if (op === 'write' && --left === 0) throw new KageError('io-error', 'fault');
+  };
+  w.host.onOperation = () => {};
+  await assert.rejects(disks.rejoin(['p']));
+  w.disk('p').fault = undefined;
+  await disks.rejoin(['p']);
+  assert.deepEqual(w.differing('m', 'p'), []);
+});
+
+test('a proxy that is parted by a failed write knows every region it missed', async () => {
+  const w = new Case();
+  const disks = await w.joined({ exclusive: true });
+  await disks.write('m', 2 * REGION, bytes(2));
+  w.disk('p').fault = (op) => {
+    if (op === 'write') throw new KageError('io-error', 'fault');
+  };
+  await disks.write('m', 0, bytes(7, 6 * REGION));
+  w.disk('p').fault = undefined;
+  assert.equal((await pairOf(disks, 'p')).state, 'invalid');
+  await disks.rejoin(['p']);
+  assert.deepEqual(w.differing('m', 'p'), []);
+});
+
+test('a break after a copy that caught a stranger leaves no good looking proxy', async () => {
+  const w = new Case();
+  const disks = await w.joined();
+  await disks.part(['p']);
+  for (const r of [1, 6]) await disks.write('m', r * REGION, bytes(42));
+  await disks.close();
+  const again = await w.open();
+  let once = true;
+  w.disk('p').fault = (op) => {
+    if (op === 'write' && once) {
+      once = false;
+      w.scribble('m', 6, 78);
+    }
+  };
+  await assert.rejects(again.rejoin(['p']), (e: KageError) => e.code === 'written-during-copy');
+  w.disk('p').fault = undefined;
+  assert.equal((await pairOf(again, 'p')).state, 'joining');
+  await again.break('p');
+  const volume = (await again.info()).volumes.find((v) => v.name === 'p')!;
+  assert.equal(volume.status, 'INVALID');
+});
+
+test('a restore whose proxy was written during it is run again to its end', async () => {
+  const w = new Case();
+  let disks = await w.joined({ proxies: ['p', 'q'] });
+  await disks.part(['p', 'q']);
+  for (const r of [1, 6]) await disks.write('m', r * REGION, bytes(42));
+  await disks.close();
+  disks = await w.open();
+  let once = true;
+  w.disk('m').fault = (op) => {
+    if (op === 'write' && once) {
+      once = false;
+      w.scribble('p', 6, 78);
+      w.scribble('p', 7, 79);
+    }
+  };
+  await assert.rejects(disks.restore(['p']), (e: KageError) => e.code === 'written-during-copy');
+  w.disk('m').fault = undefined;
+  await assert.rejects(disks.read('m', 0, 1));
+  await disks.restore(['p']);
+  assert.deepEqual(w.differing('m', 'p'), []);
+  await disks.rejoin(['q']);
+  assert.deepEqual(w.differing('m', 'q'), []);
+});
+
+test('a half-made snapshot is not copied out of its class as if it were whole', async () => {
+  const w = new Case();
+  const disks = await w.joined();
+  await disks.part(['p']);
+  await disks.write('m', REGION, bytes(42));
+  const options = { home: '/home', host: w.host, kernel: 'js' as const };
+  await stopped((signal) => disks.update(['p'], { signal, instant: true }));
+  await disks.close();
+  const refused = (e: KageError) => e.code === 'wrong-state';
+  await assert.rejects(copyImage('/p.img', '/out.img', options), refused);
+  assert.ok(!w.host.disks.has('/out.img'));
+  const again = await w.open();
+  await again.update(['p']);
+  await again.close();
+  await copyImage('/p.img', '/out.img', options);
+});
+
+test('whoever asks for the holder of a lock leaves its socket alone', async () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'kage-review-'));
+  try {
+    const at = path.join(folder, 'lock-1.sock');
+    const program = `require('node:net').createServer().listen(${JSON.stringify(at)}, () => console.log('up'))`;
+    const child = spawn(process.execPath, ['-e', program], { stdio: ['ignore', 'pipe', 'ignore'] });
+    await new Promise((resolve) => child.stdout.once('data', resolve));
+    child.kill('SIGKILL');
+    await new Promise((resolve) => child.once('close', resolve));
+    // Refused, as from another machine that shares the folder.
+    assert.equal(await new FileFolder(folder).alive('lock-1.sock'), false);
+    assert.ok(fs.existsSync(at));
+  } finally {
+    fs.rmSync(folder, { recursive: true });
+  }
+});
+
+test('a copy thread that ends by itself ends the copy', async () => {
+  const before = workerCode.text;
+  try {
+    const ready = '{ result: { bytesRead: 0, bytesWritten: 0, regions: [], regionCount: 0 } }';
+    workerCode.text = `const { parentPort } = process.getBuiltinModule('node:worker_threads');
+      parentPort.postMessage(${ready});
+      parentPort.on('message', () => process.exit(0));`;
+    const spec = { path: '/nowhere', offset: 0, size: 1, identity: '' };
+    const order = { source: spec, target: spec, mode: 'diff' as const, regionSize: REGION };
+    // This thread takes the first piece and never ends, so that the others go to the thread.
+    const own = { members: 1, run: () => new Promise<never>(() => {}), close: async () => {} };
+    const crew = threadCrew(own, order, 'js', 1);
+    void crew.run([{ offset: 0, length: 1 }]);
+    await assert.rejects(crew.run([{ offset: 0, length: 1 }]), /ended by itself/);
+    await assert.rejects(crew.run([{ offset: 0, length: 1 }]), /ended by itself/);
+    await crew.close();
+  } finally {
+    workerCode.text = before;
+  }
+});
+
+test('an image replaced in the middle of a session is not taken for the one that was written', async () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'kage-review-'));
+  try {
+    const at = (name: string) => path.join(folder, name);
+    fs.writeFileSync(at('m.img'), new Uint8Array(SIZE).fill(1));
+    fs.writeFileSync(at('p.img'), new Uint8Array(SIZE).fill(2));
+    const home = at('home');
+    let disks = await openClass('r', { home, kernel: 'js', create: true });
+    await disks.join(at('m.img'), at('p.img'), { regionSize: REGION });
+    fs.writeFileSync(at('new'), new Uint8Array(SIZE).fill(3));
+    fs.renameSync(at('new'), at('p.img'));
+    await disks.write('m', 0, bytes(9));
+    await disks.close();
+    disks = await openClass('r', { home, kernel: 'js' });
+    const { problem } = (await disks.info()).disks.find((d) => d.path === at('p.img'))!;
+    await disks.close();
+    assert.match(problem ?? '', /replaced/);
+  } finally {
+    fs.rmSync(folder, { recursive: true });
+  }
+});
+
+test('a loop device is no proxy of the file behind it', async () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'kage-review-'));
+  const file = path.join(folder, 'm.img');
+  fs.writeFileSync(file, new Uint8Array(1024 * 1024));
+  const loop = spawnSync('losetup', ['-f', '--show', file], { encoding: 'utf8' });
+  try {
+    if (loop.status !== 0) return; // Only root has loop devices, and not everywhere.
+    const disks = await openClass('r', { home: path.join(folder, 'home'), create: true });
+    const refused = (e: KageError) => e.code === 'same-file';
+    await assert.rejects(disks.join(file, loop.stdout.trim()), refused);
+    await disks.close();
+  } finally {
+    if (loop.status === 0) spawnSync('losetup', ['-d', loop.stdout.trim()]);
+    fs.rmSync(folder, { recursive: true });
+  }
 });
 
 test.run();

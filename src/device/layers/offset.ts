@@ -9,6 +9,7 @@ export class OffsetLayer implements BlockDevice {
   readonly readOnly: boolean;
   readonly #below: BlockDevice;
   readonly #offset: number;
+  #open = true;
 
   constructor(below: BlockDevice, offset: number, size: number) {
     assert(offset >= 0 && size >= 0 && offset + size <= below.size, 'part outside the device');
@@ -35,12 +36,19 @@ export class OffsetLayer implements BlockDevice {
   }
 
   flush(): Promise<void> {
+    this.#check(0, 0);
     return this.#below.flush();
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    this.#open = false;
+  }
 
   #check(offset: number, length: number): void {
-    assert(offset >= 0 && length >= 0 && offset + length <= this.size, 'range outside the part');
+    assert(this.#open, 'device used after close');
+    assert(
+      Number.isSafeInteger(offset) && offset >= 0 && length >= 0 && offset + length <= this.size,
+      () => `range ${offset}+${length} outside the part of ${this.name}`,
+    );
   }
 }
