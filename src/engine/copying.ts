@@ -200,8 +200,8 @@ function mixed(state: State, id: number, plan: Plan): (next: ClassRecord) => voi
 
 /** The target is neither old nor new: INVALID until a copy completes. The source is untouched. */
 async function copyFailed(state: State, id: number, plan: Plan, error: unknown): Promise<void> {
-  if (error instanceof KageError && error.code === 'interrupted') return;
-  if (state.broken) return;
+  // No disk failed (a callback of the caller did, a thread died): the rest simply stays pending.
+  if (!(error instanceof KageError) || error.code === 'interrupted' || state.broken) return;
   const target = targetOf(plan.direction);
   const text = error instanceof Error ? error.message : String(error);
   await state

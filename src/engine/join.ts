@@ -314,6 +314,7 @@ async function makePair(
   (plan === null ? pair.maps.changed : pair.maps.pending).setAll();
   pair.maps.increment.setAll();
   state.pairs.set(record.id, pair);
+  await state.log();
   await state.commit((next) => {
     next.nextId++;
     next.pairs.push(record);

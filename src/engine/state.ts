@@ -230,7 +230,12 @@ export class State {
 
   /** Opens the log if the class has one, to see what it holds. */
   async openLog(readOnly: boolean): Promise<void> {
-    if (!(await this.folder.list()).includes('intent')) return;
+    if (!(await this.folder.list()).includes('intent')) {
+      // It is made with the first pair: without it nobody knows what was being written.
+      const { clean, pairs } = this.record;
+      if (!clean && pairs.length > 0) this.logDoubt = 'the intent log is missing';
+      return;
+    }
     const { extentsMax } = this.tuning;
     const opened = await IntentLog.open(this.folder, this.kernel, extentsMax, readOnly);
     this.#log = opened.log;

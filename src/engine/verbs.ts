@@ -86,9 +86,7 @@ export async function runVerb(
       if (VERBS[verb].joined === 'gone') await dropPair(state, work.id);
     }
   }
-  for (const work of rows) {
-    if (work.plan && !copiesFirst) reports.set(work.id, await copyOf(state, work, options));
-  }
+  if (!copiesFirst) await copyAll(state, verb, rows, works.length, options, reports);
   return {
     verb: verb === 'restoreKeep' ? 'restore' : verb,
     class: state.record.class,
@@ -100,6 +98,36 @@ export async function runVerb(
       notes: work.notes,
     })),
   };
+}
+
+/** Copies pair by pair. One that fails does not keep the others from theirs: then `partly`. */
+async function copyAll(
+  state: State,
+  verb: Verb,
+  rows: readonly Work[],
+  asked: number,
+  options: VerbOptions,
+  reports: Map<number, PairReport['copy']>,
+): Promise<void> {
+  const failed: { name: string; error: unknown }[] = [];
+  for (const work of rows) {
+    if (work.plan === null) continue;
+    try {
+      reports.set(work.id, await copyOf(state, work, options));
+    } catch (error) {
+      const stopped = error instanceof KageError && error.code === 'interrupted';
+      if (stopped || state.broken || !(error instanceof KageError)) throw error;
+      failed.push({ name: sideNames(state, state.pairRecord(work.id)).proxy, error });
+    }
+  }
+  if (failed.length === 0) return;
+  if (failed.length === asked) throw failed[0].error;
+  const text = failed.map(({ name, error }) => `${name}: ${(error as Error).message}`).join('; ');
+  const done = `${asked - failed.length} of ${asked} done`;
+  throw new KageError('partly', `${word(verb)}: ${done}; failed: ${text}`, {
+    hint: 'the same command for those that failed goes on when the cause is gone',
+    data: { failed: failed.map(({ name }) => name).join(',') },
+  });
 }
 
 function word(verb: Verb): string {

@@ -70,7 +70,8 @@ export class Pair {
         regionSize: record.regionSize,
       };
       const loaded = await MapFile.open(folder, facts, kernel, {
-        tornIsOld: !options.clean,
+        // An older state of `pending` asks for too much; of the others it would forget.
+        tornIsOld: !options.clean && name === 'pending',
         readOnly: options.readOnly,
       });
       maps[name] = loaded.map;

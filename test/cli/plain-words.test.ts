@@ -44,13 +44,21 @@ function wordsOf(verb: Verb): fc.Arbitrary<string[]> {
     '--x',
     'a=b',
   );
-  return fc.array(
+  const needed = verb.takes.split(' ').filter((part) => part.startsWith('<')).length;
+  const arguments_ = fc.array(plain, { minLength: needed, maxLength: needed + 1 });
+  const others = fc.array(
     fc.oneof(
-      { weight: 6, arbitrary: plain },
-      { weight: 3, arbitrary: fc.constantFrom(...options) },
+      { weight: 4, arbitrary: fc.constantFrom(...options) },
+      { weight: 1, arbitrary: plain },
       { weight: 1, arbitrary: odd },
     ),
-    { maxLength: 5 },
+    { maxLength: 3 },
+  );
+  return fc.tuple(arguments_, others, fc.infiniteStream(fc.nat())).map(([first, second, at]) =>
+    second.reduce((words, word) => {
+      const place = at.next().value % (words.length + 1);
+      return [...words.slice(0, place), word, ...words.slice(place)];
+    }, first),
   );
 }
 
@@ -78,7 +86,7 @@ for (const verb of VERBS) {
       }),
       { numRuns: 60 },
     );
-    assert.ok(plain > 0, 'some words were plain');
+    assert.ok(plain > 5, `${plain} lists of words were plain`);
   });
 }
 
