@@ -255,12 +255,13 @@ function opens(file: string, flags: 'r' | 'r+'): boolean {
   }
 }
 
-function may(file: string, mode: number): boolean {
+/** Whether the folder's mode allows it. A runtime that may not ask (Deno) is told when it tries. */
+function may(folder: string, mode: number): boolean {
   try {
-    fs.accessSync(file, mode);
+    fs.accessSync(folder, mode);
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    return errnoOf(error) === '';
   }
 }
 

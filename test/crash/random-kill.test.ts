@@ -14,10 +14,16 @@ const SIZE = 64 * MIB;
 const KILLS = 3;
 
 /** Starts a verb `KILLS` times and kills it, then runs it to its end. */
-async function killed(w: World, args: readonly string[], source: string, random: Random) {
+async function killed(
+  w: World,
+  args: readonly string[],
+  rate: string,
+  source: string,
+  random: Random,
+) {
   const before = w.hash(source);
   for (let i = 0; i < KILLS; i++) {
-    const run = w.start([...args, '--rate', '48M', '-q']);
+    const run = w.start([...args, '--rate', rate, '-q']);
     await sleep(50 + random(1500));
     run.child.kill('SIGKILL');
     const { signal, status, stderr } = await run.ended;
@@ -52,6 +58,8 @@ for (const exclusive of [true, false]) {
   test(exclusive ? 'tracked by the engine alone' : 'with stamps', () =>
     inWorld(async (w) => {
       const random = chance(seed + Number(exclusive));
+      // A killed copy leaves its target's stamp moved: then all is compared, else some 200 regions.
+      const rate = exclusive ? '8M' : '48M';
       w.image('vm.img', SIZE, 1);
       w.image('vm-proxy.img', SIZE, 2);
       await w.engine((disks) =>
@@ -60,16 +68,16 @@ for (const exclusive of [true, false]) {
           { path: w.path('vm-proxy.img'), exclusive },
         ]),
       );
-      await killed(w, ['join', 'vm', 'vm-proxy'], 'vm.img', random);
+      await killed(w, ['join', 'vm', 'vm-proxy'], '48M', 'vm.img', random);
       await w.ok(['part', 'vm-proxy']);
       await work(w, random);
-      await killed(w, ['rejoin', 'vm-proxy'], 'vm.img', random);
+      await killed(w, ['rejoin', 'vm-proxy'], rate, 'vm.img', random);
       await w.ok(['part', 'vm-proxy']);
       await work(w, random);
-      await killed(w, ['restore', 'vm-proxy'], 'vm-proxy.img', random);
+      await killed(w, ['restore', 'vm-proxy'], rate, 'vm-proxy.img', random);
       await w.ok(['part', 'vm-proxy']);
       await work(w, random);
-      await killed(w, ['rejoin', 'vm-proxy', '--compare'], 'vm.img', random);
+      await killed(w, ['rejoin', 'vm-proxy', '--compare'], '48M', 'vm.img', random);
       const { pairs } = await w.ok(['verify', 'vm-proxy']);
       assert.is(pairs[0].differing, 0);
     }));
