@@ -205,6 +205,8 @@ export class Model {
     for (const work of works.filter((w) => w.copies && (w.continues || copiesFirst))) {
       settle(work.pair);
       this.#begin(verb, work, options);
+      // More is brought to the master now than the siblings were told when the copy began.
+      if (work.all && work.pair.direction === 'toMaster') this.#spread(work);
       if (!copying.goesOn(work.pair)) return;
     }
     const rows = works.filter((w) => !w.continues || copiesFirst);
