@@ -32,7 +32,7 @@ for (const { name, command, args } of RUNTIMES) {
     inWorld(async (w) => {
       fs.writeFileSync(w.path('example.mjs'), example());
       const { stdout } = await promisify(execFile)(command, [...args, w.path('example.mjs')], {
-        env: { ...process.env, TMPDIR: w.folder },
+        env: { ...process.env, TMPDIR: w.folder, NO_COLOR: '1', FORCE_COLOR: undefined },
       });
       assert.match(stdout, /^50000000 of 50000000 bytes, 0 s left$/m, stdout);
       assert.match(stdout, /^full first copy, to a new image$/m, stdout);
