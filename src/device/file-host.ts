@@ -7,6 +7,7 @@ import { errnoOf, ioError, KageError } from '../base/errors.ts';
 import type { BlockDevice } from './device.ts';
 import { FileDevice, isSparse, probeSize } from './file.ts';
 import { FileFolder, syncFolder } from './file-folder.ts';
+import { fineTimes } from './fine-times.ts';
 import type { Folder, Host, ImageFacts, OpenOptions } from './host.ts';
 import { type Stamp, stampDelay } from './stamp.ts';
 
@@ -192,10 +193,11 @@ export class FileHost implements Host {
   }
 
   #stampOf(file: string, stat: fs.BigIntStats, fd: number): Stamp {
+    const { mtimeNs, ctimeNs } = fineTimes(file, stat);
     const common = {
       birth: String(stat.birthtimeNs),
-      mtime: String(stat.mtimeNs),
-      ctime: String(stat.ctimeNs),
+      mtime: String(mtimeNs),
+      ctime: String(ctimeNs),
       takenAt: this.now(),
       boot: this.boot(),
     };
