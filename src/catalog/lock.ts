@@ -141,7 +141,9 @@ async function readHolder(folder: Folder, name: string): Promise<Holder | undefi
   const bytes = await folder.read(name);
   if (bytes === undefined) return undefined;
   try {
-    return JSON.parse(new TextDecoder().decode(bytes)) as Holder;
+    const holder = JSON.parse(new TextDecoder().decode(bytes)) as Partial<Holder> | null;
+    if (typeof holder?.beacon !== 'string') return undefined;
+    return { boot: null, machine: null, ...holder } as Holder;
   } catch {
     return undefined;
   }

@@ -3,20 +3,24 @@
  * seconds. There `stat` of coreutils is asked, if this process may run it.
  */
 
-import { spawnSync } from 'node:child_process';
-
 const STAT = '/usr/bin/stat';
 
 export type Times = { readonly mtimeNs: bigint; readonly ctimeNs: bigint };
 
+/** The part of Deno that is used. Its `child_process` would want to read the whole environment. */
 type DenoLike = {
-  permissions?: { querySync?(query: { name: 'run'; command: string }): { state: string } };
+  permissions: { querySync(query: { name: 'run'; command: string }): { state: string } };
+  Command: new (
+    command: string,
+    options: { args: string[]; clearEnv: boolean; stdout: 'piped'; stderr: 'null' },
+  ) => { outputSync(): { stdout: Uint8Array } };
 };
 
 /** The same times, finer if that can be had; unchanged when the file is another one by now. */
 export function fineTimes(file: string, stat: Times & { readonly ino: bigint }): Times {
-  if (!mayAsk()) return stat;
-  const match = /^(\d+) (\d+)\.(\d{9}) (\d+)\.(\d{9})\n$/.exec(ask(file));
+  const deno = (globalThis as { Deno?: DenoLike }).Deno;
+  if (deno === undefined) return stat;
+  const match = /^(\d+) (\d+)\.(\d{9}) (\d+)\.(\d{9})\n$/.exec(ask(deno, file));
   if (match === null) return stat;
   const [ino, mtimeNs, ctimeNs] = [match[1], match[2] + match[3], match[4] + match[5]].map(BigInt);
   const same =
@@ -26,22 +30,14 @@ export function fineTimes(file: string, stat: Times & { readonly ino: bigint }):
   return same ? { mtimeNs, ctimeNs } : stat;
 }
 
-function ask(file: string): string {
+/** What `stat` says, or nothing. The right is looked up first: to try without it asks the user. */
+function ask(deno: DenoLike, file: string): string {
   try {
-    // An environment of its own: to hand on ours takes the right to read all of it.
-    const options = { env: { LC_ALL: 'C' }, encoding: 'utf8' } as const;
-    return spawnSync(STAT, ['-L', '-c', '%i %.9Y %.9Z', '--', file], options).stdout ?? '';
+    if (deno.permissions.querySync({ name: 'run', command: STAT }).state !== 'granted') return '';
+    const args = ['-L', '-c', '%i %.9Y %.9Z', '--', file];
+    const options = { args, clearEnv: true, stdout: 'piped', stderr: 'null' } as const;
+    return new TextDecoder().decode(new deno.Command(STAT, options).outputSync().stdout);
   } catch {
     return '';
-  }
-}
-
-/** Only Deno rounds; looking without the permission would ask the user. */
-function mayAsk(): boolean {
-  const { permissions } = (globalThis as { Deno?: DenoLike }).Deno ?? {};
-  try {
-    return permissions?.querySync?.({ name: 'run', command: STAT }).state === 'granted';
-  } catch {
-    return false;
   }
 }

@@ -55,7 +55,7 @@ function wordsOf(verb: Verb): fc.Arbitrary<string[]> {
     { maxLength: 3 },
   );
   return fc.tuple(arguments_, others, fc.infiniteStream(fc.nat())).map(([first, second, at]) =>
-    second.reduce((words, word) => {
+    (second as string[]).reduce<string[]>((words, word) => {
       const place = at.next().value % (words.length + 1);
       return [...words.slice(0, place), word, ...words.slice(place)];
     }, first),

@@ -21,7 +21,9 @@ for (const s of SCENARIOS) {
   test(s.name, async () => {
     const steps = await stepsOf(s);
     const all = killsOf(s, steps, 3);
-    const chosen: Kill[] = all.filter((k) => !reached.has(k.step) && k.arrival === 1 && k.exclusive);
+    const chosen: Kill[] = all.filter(
+      (k) => !reached.has(k.step) && k.arrival === 1 && k.exclusive,
+    );
     for (const step of steps) reached.add(step);
     const rest = all.filter((k) => !chosen.includes(k));
     for (let i = 0; i < CHOSEN && rest.length > 0; i++) {

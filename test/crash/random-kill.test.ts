@@ -80,7 +80,8 @@ for (const exclusive of [true, false]) {
       await killed(w, ['rejoin', 'vm-proxy', '--compare'], '48M', 'vm.img', random);
       const { pairs } = await w.ok(['verify', 'vm-proxy']);
       assert.is(pairs[0].differing, 0);
-    }));
+    }),
+  );
 }
 
 test.run();

@@ -362,7 +362,6 @@ async function followUp(w: World, info: ClassInfo): Promise<void> {
   assert.ok([master, proxy].includes(w.hash('vm.img')));
 }
 
-
 /** The steps that a scenario reaches, in order. */
 export async function stepsOf(s: Scenario): Promise<string[]> {
   return await inWorld(async (w) => {

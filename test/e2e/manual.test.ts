@@ -29,7 +29,10 @@ async function slices(w: World, volume: string): Promise<string> {
 async function candidates(w: World): Promise<void> {
   w.image('disk1.img', 3 * BYTES, 1);
   w.image('disk2.img', 3 * BYTES, 2);
-  await sdx(w, `sdxdisk -M -c Class1 -d ${w.path('disk1.img')}=Disk1:single,${w.path('disk2.img')}=Disk2:single`);
+  await sdx(
+    w,
+    `sdxdisk -M -c Class1 -d ${w.path('disk1.img')}=Disk1:single,${w.path('disk2.img')}=Disk2:single`,
+  );
   await sdx(w, `sdxvolume -M -c Class1 -d Disk1 -v First -s 2048`);
   await sdx(w, `sdxvolume -M -c Class1 -d Disk1 -v Volume1 -s ${BLOCKS}`);
   await sdx(w, `sdxvolume -M -c Class1 -d Disk2 -v Volume2 -s ${BLOCKS}`);

@@ -80,7 +80,10 @@ const DEEDS: readonly Deed[] = [
       fs.truncateSync(w.path(name), MIB);
     },
   },
-  { name: 'a hole', do: (w, name) => shell('fallocate', '-p', '-o', '65536', '-l', '65536', w.path(name)) },
+  {
+    name: 'a hole',
+    do: (w, name) => shell('fallocate', '-p', '-o', '65536', '-l', '65536', w.path(name)),
+  },
   { name: 'touch', do: (w, name) => shell('touch', w.path(name)) },
   {
     name: 'renamed away and back',
@@ -96,7 +99,9 @@ const DEEDS: readonly Deed[] = [
 for (const side of ['vm.img', 'vm-proxy.img']) {
   for (const verb of ['rejoin', 'restore', 'update', 'part'] as const) {
     // Rejoin meets every deed, the other verbs a few.
-    const deeds = DEEDS.filter((d, i) => (d.needs ?? true) && (verb === 'rejoin' || i < 2 || d.method));
+    const deeds = DEEDS.filter(
+      (d, i) => (d.needs ?? true) && (verb === 'rejoin' || i < 2 || d.method),
+    );
     test(`${verb} after deeds of others on ${side}`, () =>
       each(
         deeds,
@@ -163,7 +168,14 @@ test('a write while the engine waits for its data is noticed', () =>
   inWorld(async (w) => {
     await bringTo(w, 'parted');
     const write = w.start(['write', 'vm', '--offset', '1000'], {
-      runtime: ['sh', '-c', 'while ! test -e "$0.go"; do sleep 0.05; done | cat - "$0.data" | "$@"', w.path('pipe'), process.execPath, `${process.env.KAGE_ROOT ?? process.cwd()}/dist/kage.js`],
+      runtime: [
+        'sh',
+        '-c',
+        'while ! test -e "$0.go"; do sleep 0.05; done | cat - "$0.data" | "$@"',
+        w.path('pipe'),
+        process.execPath,
+        `${process.env.KAGE_ROOT ?? process.cwd()}/dist/kage.js`,
+      ],
     });
     fs.writeFileSync(w.path('pipe.data'), 'tracked');
     await until('the class is open', () =>
@@ -263,7 +275,8 @@ if (hasShm) {
     const w = new World(SHM);
     try {
       await bringTo(w, 'parted');
-      if (hasPython) behindTime(w.path('vm.img'), () => writeMapped(w.path('vm.img'), 5, 'foreign'));
+      if (hasPython)
+        behindTime(w.path('vm.img'), () => writeMapped(w.path('vm.img'), 5, 'foreign'));
       const ended = await w.run(['rejoin', 'vm-proxy']);
       assert.is(ended.status, 0, ended.stderr);
       assert.match(ended.stdout + ended.stderr, /compare.*tmpfs, which does not note/s);

@@ -20,7 +20,15 @@ const OTHERS = [
 function deno(read: string[], write: string[], others = OTHERS): Runtime {
   const list = (kind: string, paths: string[]) =>
     paths.length > 0 ? [`--allow-${kind}=${paths.join(',')}`] : [];
-  return [DENO[0], 'run', '--no-prompt', ...others, ...list('read', read), ...list('write', write), BUNDLE];
+  return [
+    DENO[0],
+    'run',
+    '--no-prompt',
+    ...others,
+    ...list('read', read),
+    ...list('write', write),
+    BUNDLE,
+  ];
 }
 
 async function world(work: (w: World, m: string, p: string) => Promise<void>): Promise<void> {
@@ -40,9 +48,13 @@ check('a join reads the master and writes the proxy and the state, no more', () 
     assert.is(w.hash('vm.img'), w.hash('vm.proxy.img'));
     assert.is((await w.ok(['part', 'vm-proxy'], { runtime })).pairs[0].state, 'parted');
     assert.is((await w.ok(['verify', 'vm-proxy'], { runtime })).pairs[0].differing, 0);
-    assert.is((await w.ok(['rejoin', 'vm-proxy'], { runtime })).pairs[0].copy.method, 'differential');
+    assert.is(
+      (await w.ok(['rejoin', 'vm-proxy'], { runtime })).pairs[0].copy.method,
+      'differential',
+    );
     await w.ok(['part', 'vm-proxy'], { runtime });
-  }));
+  }),
+);
 
 check('a restore writes the master and not the proxy; a write writes its volume', () =>
   world(async (w, m, p) => {
@@ -56,7 +68,8 @@ check('a restore writes the master and not the proxy; a write writes its volume'
     const report = await w.ok(['restore', 'vm-proxy'], { runtime });
     assert.is(report.pairs[0].copy.method, 'differential', report.pairs[0].copy.reason);
     assert.is(w.hash('vm.img'), w.hash('vm.proxy.img'));
-  }));
+  }),
+);
 
 check('with the right to run stat, it goes on after Node without a compare', () =>
   world(async (w, m, p) => {
@@ -70,7 +83,8 @@ check('with the right to run stat, it goes on after Node without a compare', () 
       assert.is(report.pairs[0].copy.method, 'differential', report.pairs[0].copy.reason);
       await w.ok(['part', 'vm-proxy']);
     }
-  }));
+  }),
+);
 
 check('an image is made with rights to its folder', () =>
   world(async (w, m) => {
@@ -78,7 +92,8 @@ check('an image is made with rights to its folder', () =>
     const runtime = deno([m, w.path('out'), w.home], [w.path('out'), w.home]);
     await w.ok(['join', m, w.path('out/new.img')], { runtime });
     assert.is(w.hash('vm.img'), w.hash('out/new.img'));
-  }));
+  }),
+);
 
 check('info, diff and copy need no lock', () =>
   world(async (w, m, p) => {
@@ -89,7 +104,8 @@ check('info, diff and copy need no lock', () =>
     assert.ok((await w.ok(['diff', m, p], { runtime: reader })).differing > 0);
     await w.ok(['copy', m, p], { runtime: deno([m, p, w.home], [p], noNet) });
     assert.is(w.hash('vm.img'), w.hash('vm.proxy.img'));
-  }));
+  }),
+);
 
 check('a missing right is named in one line, and nothing is changed', () =>
   world(async (w, m, p) => {
@@ -109,6 +125,7 @@ check('a missing right is named in one line, and nothing is changed', () =>
       assert.not.match(ended.stderr, /\n {4}at |internal error/);
       assert.equal(w.photograph(), before);
     }
-  }));
+  }),
+);
 
 test.run();

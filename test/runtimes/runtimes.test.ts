@@ -149,7 +149,8 @@ test('a write of others between two runtimes is noticed', () =>
       const { atime, mtime } = fs.statSync(w.path('vm.img'));
       w.scribble('vm.img', 5, randomBytes(10, Date.now()));
       fs.utimesSync(w.path('vm.img'), atime, mtime);
-      const next = RUNTIMES[(RUNTIMES.findIndex((r) => r.command === command) + 1) % RUNTIMES.length];
+      const next =
+        RUNTIMES[(RUNTIMES.findIndex((r) => r.command === command) + 1) % RUNTIMES.length];
       const { pairs } = await w.ok(['rejoin', 'p'], { runtime: next.command });
       assert.is(pairs[0].copy.method, 'compare');
       assert.is(w.hash('p.img'), w.hash('vm.img'));
