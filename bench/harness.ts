@@ -65,7 +65,7 @@ const WARM_UP_MS: Parameter<number> = { smoke: 0, real: 400 };
 const BATCH_MS: Parameter<number> = { smoke: 0, real: 4 };
 const ROUNDS: Parameter<number> = { smoke: 2, real: 60 };
 /** A slow line leaves the rounds after this time, but not before it had five turns. */
-const LINE_MS: Parameter<number> = { smoke: 0, real: 700 };
+const LINE_MS: Parameter<number> = { smoke: 0, real: 400 };
 const LINE_ROUNDS_MIN = 5;
 
 export function pick<T>(parameter: Parameter<T>, options: Options): T {

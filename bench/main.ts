@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { equalPair, fullSynced, fullUnsynced, PEERS } from './copy/copy.bench.ts';
+import { equalPair, fullCopies, PEERS } from './copy/copy.bench.ts';
 import { sparseJoin } from './copy/sparse.bench.ts';
 import type { Row } from './harness.ts';
 import { header } from './harness.ts';
@@ -35,8 +35,7 @@ const BENCHES: readonly {
   { name: 'kernel', run: kernel },
   { name: `start ${WORKS.info}`, run: info },
   { name: `copy ${WORKS.equal}`, run: equalPair },
-  { name: `copy ${WORKS.full}`, run: fullUnsynced },
-  { name: `copy ${WORKS.synced}`, run: fullSynced },
+  { name: 'copy full copy 2 GiB', run: fullCopies },
   { name: `copy sparse ${WORKS.sparse}`, run: sparseJoin },
   { name: `pair ${WORKS.rejoin}`, run: rejoin },
 ];
@@ -62,7 +61,13 @@ export async function main(options: MainOptions): Promise<void> {
     });
   }
   try {
-    const place = { ...options, dir, runtimes: findRuntimes(options.root) };
+    const [kage, library] = ['kage.js', 'index.js'].map((name) => {
+      const copy = path.join(dir, name.replace('.js', '.mjs'));
+      fs.copyFileSync(path.join(options.root, 'dist', name), copy);
+      return copy;
+    });
+    const { code } = options;
+    const place = { dir, kage, library, code, smoke, runtimes: findRuntimes(options.root) };
     const versions = PEERS.map((peer) => [peer, versionOf(peer) ?? 'not installed']);
     const { commit } = header('');
     const results: Results = {

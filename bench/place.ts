@@ -10,8 +10,9 @@ import type { Runtime } from './runtimes.ts';
 export interface Place {
   /** Folder of its own, on the file system that is measured. */
   readonly dir: string;
-  /** The repository, with a slash. */
-  readonly root: string;
+  /** The command and the library under test: copies, so that a build beside us changes nothing. */
+  readonly kage: string;
+  readonly library: string;
   /** The bundled benches. */
   readonly code: string;
   readonly smoke: boolean;

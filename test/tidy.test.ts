@@ -1,126 +1,217 @@
-/** Rules of the house that a reader cannot check at a glance: who imports whom, where the world begins. */
+/** The rules of the house that a machine can hold: who imports whom, and who touches the outside. */
 
 import fs from 'node:fs';
 import path from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { EXIT } from '../src/base/errors.ts';
 
 const test = suite('tidy');
 const root = process.env.KAGE_ROOT ?? process.cwd();
 
-/** Downwards only: a folder imports itself and those before it. Changing this is a design decision. */
-const ORDER = [
-  'base',
-  'kernel',
-  'device',
-  'bitmap',
-  'copy',
-  'catalog',
-  'proxy',
-  'engine',
-  'cli',
-] as const;
+/** Imports go from a folder to those before it. What lies in `src` itself stands on top. */
+const ORDER = ['base', 'kernel', 'device', 'bitmap', 'copy', 'catalog', 'proxy', 'engine', 'cli'];
 
-/** Files that may know the world outside: everything else runs in a simulation as it is. */
-const EDGES = [
-  'src/cli/', // a terminal, the environment, the shell's completion
-  'src/copy/crew.ts', // threads
-  'src/copy/worker.ts',
-  'src/device/file-folder.ts',
-  'src/device/file-host.ts',
-  'src/device/file.ts',
-  'src/device/fine-times.ts',
-  'src/kage.ts',
-];
+/** The state table is read by the engine, the brute-force model and the documents: it needs nothing. */
+const PURE = ['proxy/states', 'proxy/transitions', 'proxy/recovery'];
 
-function files(folder: string, ending: string): string[] {
+/** All of the engine that the command line knows. */
+const ENGINE_FOR_CLI = ['engine/api', 'engine/open', 'engine/images'];
+
+/** Our portability layer: who imports modules of the runtime, and which. */
+const EDGES: Readonly<Record<string, readonly string[]>> = {
+  'cli/main': ['node:fs', 'node:os', 'node:path'],
+  'cli/y18n': ['node:util'],
+  'copy/crew': ['node:os', 'node:worker_threads'],
+  'copy/worker': ['node:fs', 'node:worker_threads'],
+  'device/file': ['node:fs'],
+  'device/file-folder': ['node:fs', 'node:net', 'node:path'],
+  'device/file-host': ['node:fs', 'node:os', 'node:path'],
+};
+
+const PACKAGES: Readonly<Record<string, readonly string[]>> = {
+  'cli/arguments': ['yargs', 'yargs/yargs'],
+  'kernel/wasm': ['@assemblyscript/loader'],
+};
+
+type Source = { readonly name: string; readonly code: string };
+
+function filesBelow(folder: string, end: string): string[] {
   return fs
     .readdirSync(path.join(root, folder), { recursive: true, encoding: 'utf8' })
-    .map((name) => `${folder}/${name}`)
-    .filter((name) => name.endsWith(ending))
+    .filter((name) => name.endsWith(end))
+    .map((name) => path.join(folder, name))
     .sort();
 }
 
-function read(file: string): string {
-  return fs.readFileSync(path.join(root, file), 'utf8');
+/** Without comments: they may say what they like. */
+function codeOf(file: string): string {
+  const text = fs.readFileSync(path.join(root, file), 'utf8');
+  return text
+    .replace(/\/\*[\s\S]*?\*\//g, '')
+    .replace(/^\s*\/\/.*$/gm, '')
+    .replace(/\s\/\/ .*$/gm, '');
 }
 
-function importsOf(file: string): string[] {
-  return [...read(file).matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map((match) => match[1]);
+/** `base/errors`, `cli/verbs/add`, `index`. */
+const SOURCES: readonly Source[] = filesBelow('src', '.ts')
+  .filter((file) => !file.endsWith('.d.ts'))
+  .map((file) => ({ name: file.slice('src/'.length, -'.ts'.length), code: codeOf(file) }));
+
+function importsOf({ name, code }: Source): string[] {
+  const statement =
+    /^(?:import|export)\s[^'"]*?from '([^']+)'|^import '([^']+)'|\bimport\('([^']+)'\)/gm;
+  const found = [...code.matchAll(statement)].map((m) => m[1] ?? m[2] ?? m[3]);
+  return found.map((to) => {
+    if (!to.startsWith('.')) return to;
+    const target = path.join(path.dirname(name), to.replace(/\?bundled$/, ''));
+    return target.replace(/\.ts$/, '');
+  });
 }
 
-/** `src/proxy/link.ts` + `../bitmap/x.ts` → `bitmap`. */
-function folderOf(file: string, specifier: string): string {
-  const target = path.posix.join(path.posix.dirname(file), specifier);
-  return target.split('/')[1];
+/** Sources that break a rule, with what they do. */
+function broken(rule: (source: Source, imported: string) => boolean): string[] {
+  return SOURCES.flatMap((source) =>
+    importsOf(source)
+      .filter((imported) => !rule(source, imported))
+      .map((imported) => `${source.name} imports ${imported}`),
+  );
 }
 
-const sources = files('src', '.ts');
+const levelOf = (name: string) =>
+  name.includes('/') ? ORDER.indexOf(name.split('/')[0]) : ORDER.length;
+const isOurs = (imported: string) => /^[a-z]+(?:\/|$)/.test(imported) && !isPackage(imported);
+const isPackage = (imported: string) => Object.values(PACKAGES).flat().includes(imported);
+const isRuntime = (imported: string) => imported.startsWith('node:');
+
+test('there is something to look at, and every folder has its place', () => {
+  assert.ok(SOURCES.length > 50);
+  const folders = new Set(
+    SOURCES.filter((s) => s.name.includes('/')).map((s) => s.name.split('/')[0]),
+  );
+  assert.equal([...folders].sort(), [...ORDER].sort());
+  assert.ok(SOURCES.flatMap(importsOf).filter(isOurs).length > 100);
+});
 
 test('imports go downwards only', () => {
-  const wrong: string[] = [];
-  for (const file of sources) {
-    const own = file.split('/')[1];
-    const at = ORDER.indexOf(own as (typeof ORDER)[number]);
-    if (at < 0) continue; // index.ts and kage.ts stand on top of everything.
-    for (const specifier of importsOf(file).filter((s) => s.startsWith('.'))) {
-      const to = ORDER.indexOf(folderOf(file, specifier) as (typeof ORDER)[number]);
-      if (to > at) wrong.push(`${file} imports ${specifier}`);
-    }
-  }
-  assert.equal(wrong, []);
+  const bad = broken(
+    ({ name }, imported) => !isOurs(imported) || levelOf(imported) <= levelOf(name),
+  );
+  assert.equal(bad, []);
 });
 
-test('the state table stands alone, and the command line knows only the engine', () => {
-  const allowed: Record<string, RegExp> = {
-    'src/proxy/states.ts': /^$/,
-    'src/proxy/transitions.ts': /^proxy$/,
-  };
-  for (const [file, folders] of Object.entries(allowed)) {
-    for (const specifier of importsOf(file)) assert.match(folderOf(file, specifier), folders, file);
-  }
-  for (const file of sources.filter((name) => name.startsWith('src/cli/'))) {
-    for (const specifier of importsOf(file).filter((s) => s.startsWith('.'))) {
-      const folder = folderOf(file, specifier);
-      const known = ['base', 'cli'].includes(folder) || /engine\/(api|open|images)\.ts$/.test(specifier);
-      assert.ok(known, `${file} imports ${specifier}`);
-    }
-  }
+test('the state table imports nothing but itself', () => {
+  const bad = broken(
+    ({ name }, imported) =>
+      !PURE.includes(name) || PURE.includes(imported) || imported.startsWith('base/'),
+  );
+  assert.equal(bad, []);
 });
 
-test('only named files know the world outside', () => {
-  for (const file of sources) {
-    const outside = importsOf(file).filter((s) => s.startsWith('node:'));
-    const edge = EDGES.some((name) => file.startsWith(name));
-    assert.ok(edge || outside.length === 0, `${file} imports ${outside.join()}`);
-    const chance = /Math\.random\(|Date\.now\(|performance\.now\(/.exec(read(file));
-    assert.ok(edge || chance === null, `${file} uses ${chance?.[0]}`);
-  }
+test('the command line knows the interface of the engine, and nothing beneath it', () => {
+  const bad = broken(({ name }, imported) => {
+    if (!name.startsWith('cli/') || !isOurs(imported)) return true;
+    return /^(?:cli|base)\//.test(imported) || ENGINE_FOR_CLI.includes(imported);
+  });
+  assert.equal(bad, []);
 });
 
-test('only the kernel touches its memory', () => {
-  for (const file of sources.filter((name) => !name.startsWith('src/kernel/'))) {
-    assert.not.match(read(file), /memory\.buffer/, file);
-  }
+test('every import is one of ours, of the runtime at the edges, or a package in its one place', () => {
+  const wasm = path.join('..', 'build', 'kernel.wasm');
+  const bad = broken(({ name }, imported) => {
+    if (isRuntime(imported)) return EDGES[name]?.includes(imported) ?? false;
+    if (isPackage(imported)) return PACKAGES[name]?.includes(imported) ?? false;
+    if (imported === wasm) return name === 'kernel/wasm';
+    return SOURCES.some((source) => source.name === imported);
+  });
+  assert.equal(bad, []);
 });
 
-test('every test file runs its suite, and nothing is left over', () => {
-  for (const file of files('test', '.test.ts')) {
-    if (file === 'test/tidy.test.ts') continue;
-    const text = read(file);
-    assert.match(text, /\.run\(\)|[cC]onformance\(|[sS]uite\(/, file);
-    assert.not.match(text, /\.only\(/, file);
-  }
-  for (const file of sources) assert.not.match(read(file), /\b(TODO|FIXME|XXX)\b/, file);
+test('the list of edges is no longer than it must be', () => {
+  const modules = (code: string) => [...code.matchAll(/'(node:[a-z_/]+)'/g)].map((m) => m[1]);
+  const found = SOURCES.map(
+    ({ name, code }) => [name, [...new Set(modules(code))].sort()] as const,
+  );
+  assert.equal(Object.fromEntries(found.filter(([, used]) => used.length > 0)), EDGES);
+});
+
+/** Names of the sources in which a pattern occurs. */
+function using(pattern: RegExp): string[] {
+  return SOURCES.filter(({ code }) => pattern.test(code)).map(({ name }) => name);
+}
+
+test('only the kernel touches linear memory itself', () => {
+  assert.equal(using(/memory\.buffer/i), ['kernel/wasm']);
+});
+
+test('time and chance come from the host', () => {
+  assert.equal(using(/Math\.random|randomBytes|getRandomValues|randomUUID/), ['device/file-host']);
+  assert.equal(using(/Date\.now|new Date\(\)/), ['device/file-host']);
+  // A name for a file that exists for a moment.
+  assert.equal(using(/performance\.now/), ['device/file-folder']);
+});
+
+test('only the command line prints and ends the process', () => {
+  assert.equal(
+    using(/console\.|process\.(?:stdout|stderr|exit)/).filter((n) => !n.startsWith('cli/')),
+    [],
+  );
+});
+
+test('every test file runs its suite: it would pass silently', () => {
+  const files = [...filesBelow('test', '.test.ts'), ...filesBelow('test', '.sim.ts')];
+  assert.ok(files.length > 30);
+  const silent = files.filter((file) => {
+    const lines = fs.readFileSync(path.join(root, file), 'utf8').trimEnd().split('\n');
+    return !/^\w+\.run\(\);$/.test(lines.at(-1)!);
+  });
+  assert.equal(silent, []);
+});
+
+test('no test is left alone or left out by hand', () => {
+  const files = filesBelow('test', '.ts').filter((file) => file !== 'test/tidy.test.ts');
+  assert.equal(
+    files.filter((file) => /\.only\(/.test(codeOf(file))),
+    [],
+  );
+});
+
+test('nothing is left over', () => {
+  const sources = filesBelow('src', '.ts');
+  const text = (file: string) => fs.readFileSync(path.join(root, file), 'utf8');
+  assert.equal(
+    sources.filter((file) => /\b(?:TODO|FIXME|XXX)\b/.test(text(file))),
+    [],
+  );
 });
 
 test('source and documents agree on the exit statuses', () => {
-  const { EXIT } = { EXIT: /export const EXIT = \{([^}]+)\}/.exec(read('src/base/errors.ts'))! };
-  const numbers = [...EXIT[1].matchAll(/: (\d+)/g)].map((match) => match[1]);
-  const line = /## Exit statuses\n\n([\s\S]*?)\n\n?`kage|## Exit statuses\n\n([\s\S]*?)`kage/.exec(read('README.md'));
-  assert.ok(line);
-  const text = line[1] ?? line[2];
-  for (const number of numbers) assert.match(text, new RegExp(`(^|[^0-9])${number} `), number);
+  const readme = fs.readFileSync(path.join(root, 'README.md'), 'utf8');
+  const [, line] = /## Exit statuses\n\n([\s\S]*?)`kage/.exec(readme) ?? [];
+  assert.ok(line, 'the README has the line');
+  for (const status of Object.values(EXIT)) {
+    assert.match(line, new RegExp(`(^|[^0-9])${status} `), `${status}`);
+  }
+});
+
+test('nothing names a place or a host of the machine it was made on', () => {
+  const folders = ['src', 'assembly', 'test', 'bench', 'docs'];
+  const tops = fs.readdirSync(root).filter((name) => /\.(md|mjs|json)$/.test(name));
+  const files = folders.flatMap((folder) => filesBelow(folder, ''));
+  const text = [...files, ...tops].filter((file) => /\.(ts|mjs|md|json|svg)$/.test(file));
+  // Written so that this file does not match itself.
+  const places = /[^\w.](?:[/]work|[/]root|[/]home[/](?!classes))[/]/;
+  const hosts = /https?:[/][/](?!(?:www\.w3\.org|github\.com|nodejs\.org|www\.apache\.org)[/"'])/;
+  const bad: string[] = [];
+  for (const file of text) {
+    const lines = fs.readFileSync(path.join(root, file), 'utf8').split('\n');
+    for (const [i, line] of lines.entries()) {
+      const isLock = file === 'package-lock.json' && /"(?:url|funding)"/.test(line);
+      if (!isLock && (places.test(line) || hosts.test(line)))
+        bad.push(`${file}:${i + 1}: ${line.trim()}`);
+    }
+  }
+  assert.equal(bad, []);
 });
 
 test.run();

@@ -1,6 +1,10 @@
 /**
  * `kage copy` as a whole program against those one would use instead. Everything is in the page
  * cache; all sides of a work end with the same durability. Not measured: cold reads, slow disks.
+ *
+ * Beside the peers, without a floor, the least that any program has to do here: bringing all bytes
+ * of both files out of the cache on all cores, and writing all of the target by one call at a time,
+ * since a file system lets only one writer at a time into a file.
  */
 
 import path from 'node:path';
@@ -12,8 +16,8 @@ import { runProgram, versionOf } from '../runtimes.ts';
 import { type Contender, takeTurns } from '../turns.ts';
 
 const SIZE: Parameter<number> = { smoke: 24 * 2 ** 20 + 4096, real: 2 * 2 ** 30 };
-const EQUAL_ROUNDS: Parameter<number> = { smoke: 1, real: 5 };
-const FULL_ROUNDS: Parameter<number> = { smoke: 2, real: 4 };
+const EQUAL_ROUNDS: Parameter<number> = { smoke: 1, real: 4 };
+const FULL_ROUNDS: Parameter<number> = { smoke: 2, real: 3 };
 
 export const PEERS = ['cmp', 'rsync', 'dd', 'nbdcopy', 'nbdkit', 'qemu-img'];
 
@@ -21,7 +25,7 @@ type Outcome = { entries: Entry[]; absences: Absence[] };
 
 const kage = (place: Place, home: string, ...words: string[]): void => {
   const env = { KAGE_HOME: home };
-  runProgram([process.execPath, `${place.root}dist/kage.js`, ...words], { env });
+  runProgram([process.execPath, place.kage, ...words], { env });
 };
 
 /** Splits contenders by whether their programs are here. */
@@ -74,6 +78,14 @@ export function equalPair(place: Place): Outcome {
         run: () => runProgram(['rsync', '--inplace', '--no-whole-file', '-I', a, b]),
         checksum,
       },
+      {
+        name: 'only reading, two dd',
+        needs: ['dd'],
+        run: () => {
+          const read = (file: string) => `dd if="${file}" of=/dev/null bs=256k status=none`;
+          runProgram(['sh', '-c', `${read('$1')} & ${read('$2')}; wait`, 'sh', a, b]);
+        },
+      },
     ]);
     const entries = takeTurns({
       work: WORKS.equal,
@@ -87,21 +99,14 @@ export function equalPair(place: Place): Outcome {
   });
 }
 
+/** What `fullCopies` lets its contenders do. */
+type Copier = { name: string; needs: readonly string[]; copy(source: string): void };
+
 /**
  * Two sources that differ everywhere are copied in turn over one target, so that each run has all
  * to write, whoever ran before. The target's blocks are allocated: no side grows a file.
  */
-function fullCopy(
-  place: Place,
-  work: string,
-  contendersOf: (
-    target: string,
-    dir: string,
-  ) => (Omit<Contender, 'run'> & {
-    needs: readonly string[];
-    copy(source: string): void;
-  })[],
-): Outcome {
+export function fullCopies(place: Place): Outcome {
   const size = pick(SIZE, place);
   requireSpace(place.dir, 3.5 * size);
   return within(place, 'full', (dir) => {
@@ -109,31 +114,53 @@ function fullCopy(
     const target = path.join(dir, 'target.img');
     makeImage(sources[0], size, 1);
     makeImage(sources[1], size, 2);
-    makeImage(target, size, 2);
+    makeImage(target, size, 3);
     const hashes = sources.map((source) => hashOf(source));
     hashOf(target);
-    const { here, absences } = installed(
-      work,
-      contendersOf(target, dir).map(({ copy, ...rest }) => ({
-        ...rest,
-        run: (turn: number) => copy(sources[turn % 2]),
-        checksum: (turn: number) => {
-          requireHash(target, hashes[turn % 2]);
-          return hashes.join(' ');
+    let turn = 0;
+    const run = (work: string, copiers: readonly Copier[], alone: readonly Contender[]) => {
+      const { here, absences } = installed(
+        work,
+        copiers.map(({ copy, ...rest }) => ({
+          ...rest,
+          run: () => copy(sources[turn % 2]),
+          checksum: () => {
+            requireHash(target, hashes[turn % 2]);
+            return hashes.join(' ');
+          },
+        })),
+      );
+      const entries = takeTurns({
+        work,
+        runtime: 'node',
+        rounds: pick(FULL_ROUNDS, place),
+        params: { bytes: size },
+        contenders: [...here, ...alone],
+        before: () => {
+          turn++;
+          // What an earlier run left dirty is written in nobody's time.
+          sync(target);
         },
-      })),
-    );
-    const entries = takeTurns({
-      work,
-      runtime: 'node',
-      rounds: pick(FULL_ROUNDS, place),
-      params: { bytes: size },
-      contenders: here,
-      // What an earlier run left dirty is written by nobody's time.
-      before: () => sync(target),
-    });
-    return { entries, absences };
+      });
+      return { entries, absences };
+    };
+    const outcomes = [
+      run(WORKS.full, unsynced(place, target), [onlyWriting(target, size)]),
+      run(WORKS.synced, synced(place, target, path.join(dir, 'home')), []),
+    ];
+    return {
+      entries: outcomes.flatMap(({ entries }) => entries),
+      absences: outcomes.flatMap(({ absences }) => absences),
+    };
   });
+}
+
+function onlyWriting(target: string, size: number): Contender {
+  const words = ['if=/dev/zero', `of=${target}`, 'bs=256k', `count=${size}`, 'iflag=count_bytes'];
+  return {
+    name: 'only writing, dd of zeros',
+    run: () => runProgram(['dd', ...words, 'conv=notrunc', 'status=none']),
+  };
 }
 
 const dd = (source: string, target: string, conv: string) =>
@@ -145,8 +172,8 @@ const qemuImg = (source: string, target: string) =>
     ...[source, target],
   ]);
 
-export function fullUnsynced(place: Place): Outcome {
-  return fullCopy(place, WORKS.full, (target) => [
+function unsynced(place: Place, target: string): Copier[] {
+  return [
     {
       name: 'kage, no sync',
       needs: [],
@@ -170,15 +197,15 @@ export function fullUnsynced(place: Place): Outcome {
       needs: ['qemu-img'],
       copy: (source) => qemuImg(source, target),
     },
-  ]);
+  ];
 }
 
-export function fullSynced(place: Place): Outcome {
-  return fullCopy(place, WORKS.synced, (target, dir) => [
+function synced(place: Place, target: string, home: string): Copier[] {
+  return [
     {
       name: 'kage copy',
       needs: [],
-      copy: (source) => kage(place, path.join(dir, 'home'), 'copy', source, target),
+      copy: (source) => kage(place, home, 'copy', source, target),
     },
     { name: 'dd', needs: ['dd'], copy: (source) => dd(source, target, 'notrunc,fdatasync') },
     {
@@ -197,5 +224,5 @@ export function fullSynced(place: Place): Outcome {
         runProgram(['sync', target]);
       },
     },
-  ]);
+  ];
 }

@@ -30,7 +30,7 @@ export function sparseJoin(place: Place): { entries: Entry[] } {
     const hashes = (file: string) =>
       ranges.map((range) => hashOf(file, range.offset, range.length)).join(' ');
     const wanted = hashes(master);
-    const program = [process.execPath, `${place.root}dist/kage.js`, 'join', master, proxy];
+    const program = [process.execPath, place.kage, 'join', master, proxy];
     const began = performance.now();
     runProgram(program, { env: { KAGE_HOME: path.join(dir, 'home') } });
     const elapsed = performance.now() - began;

@@ -1,6 +1,5 @@
 /** `rejoin` of a tracked pair against our own full copy of it: engine time, process start left out. */
 
-import path from 'node:path';
 import { type Parameter, pick } from '../harness.ts';
 import { type Place, requireSpace, within } from '../place.ts';
 import { WORKS } from '../report/floors.ts';
@@ -16,7 +15,7 @@ export function rejoin(place: Place): { entries: Entry[] } {
   requireSpace(place.dir, 2.2 * size);
   return within(place, 'rejoin', (dir) => {
     const rounds = pick(ROUNDS, place);
-    const words = [dir, size, rounds, path.join(place.root, 'dist/index.js')].map(String);
+    const words = [dir, size, rounds, place.library].map(String);
     const text = runProgram([process.execPath, `${place.code}/rejoin.mjs`, ...words]);
     const times = JSON.parse(text);
     const params = { bytes: size, regions: times.regions, written: times.written };

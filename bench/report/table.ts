@@ -11,6 +11,8 @@ import {
 
 const RATIO_HEAD = ['work', 'runtime', 'ours', 'peer', 'our speed', 'our time', 'wanted', ''];
 const ENTRY_HEAD = ['work', 'runtime', 'side', 'best', 'median', 'rounds'];
+const LINES = ['native', 'wasm', 'twin', 'Int32Array', 'BigInt64Array', 'bytes'];
+const SPEED_HEAD = ['GB/s, best', 'runtime', ...LINES];
 
 export function plain(results: Results): string {
   return [
@@ -18,13 +20,15 @@ export function plain(results: Results): string {
     '',
     ...columns([RATIO_HEAD, ...results.ratios.map(ratioCells)]),
     '',
-    ...columns([ENTRY_HEAD, ...results.entries.map(entryCells)]),
+    ...columns([ENTRY_HEAD, ...timed(results).map(entryCells)]),
+    '',
+    ...columns([SPEED_HEAD, ...speedRows(results)]),
     ...absences(results).map((line) => `\n${line}`),
   ].join('\n');
 }
 
 export function markdown(results: Results): string {
-  const { ratios, entries } = results;
+  const { ratios } = results;
   return [
     '# What the bench measured',
     '',
@@ -39,9 +43,16 @@ export function markdown(results: Results): string {
     '',
     ...grid(RATIO_HEAD, ratios.map(ratioCells)),
     '',
-    '## All times',
+    '## Programs',
     '',
-    ...grid(ENTRY_HEAD, entries.map(entryCells)),
+    ...grid(ENTRY_HEAD, timed(results).map(entryCells)),
+    '',
+    '## Kernel',
+    '',
+    'One thread, 10^9 bytes of input a second. Native: what the runtime itself offers. Twin: the same',
+    'contract in plain JS. Arrays and bytes: the loop one would write.',
+    '',
+    ...grid(SPEED_HEAD, speedRows(results)),
     ...absences(results).flatMap((line) => ['', line]),
     '',
   ].join('\n');
@@ -77,6 +88,23 @@ function entryCells(entry: Entry): string[] {
     formatMeasure(entry, median),
     `${rounds}`,
   ];
+}
+
+function timed({ entries }: Results): Entry[] {
+  return entries.filter(({ unit }) => unit === 'ms');
+}
+
+/** One row for each work and runtime, one column for each line of the bench. */
+function speedRows({ entries }: Results): string[][] {
+  const rows = new Map<string, string[]>();
+  for (const { work, runtime, name, unit, best } of entries) {
+    if (unit !== 'GB/s') continue;
+    const key = `${work} ${runtime}`;
+    const row = rows.get(key) ?? [work, runtime, ...LINES.map(() => '')];
+    row[2 + LINES.indexOf(name)] = best.toFixed(best < 10 ? 2 : 1);
+    rows.set(key, row);
+  }
+  return [...rows.values()];
 }
 
 function absences({ absences: list }: Results): string[] {

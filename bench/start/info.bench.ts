@@ -23,8 +23,7 @@ export function info(place: Place): { entries: Entry[] } {
     fs.writeFileSync(file('line.mjs'), LINE);
     fs.writeFileSync(file('vm.img'), Buffer.alloc(1_000_000, 7));
     const env = { KAGE_HOME: file('home') };
-    const kage = `${place.root}dist/kage.js`;
-    runProgram([process.execPath, kage, 'join', file('vm.img'), file('proxy.img')], { env });
+    runProgram([process.execPath, place.kage, 'join', file('vm.img'), file('proxy.img')], { env });
     const entries = place.runtimes.flatMap(({ name, command }) => {
       let shown = '';
       const start = (...words: string[]) => runProgram([...command, ...words], { env });
@@ -37,7 +36,7 @@ export function info(place: Place): { entries: Entry[] } {
           {
             name: 'kage info',
             run: () => {
-              shown = start(kage, 'info');
+              shown = start(place.kage, 'info');
             },
           },
           { name: 'bare start', run: () => start(file('empty.mjs')) },

@@ -88,6 +88,13 @@ async function tryAcquire(
     await folder.remove(name);
     return undefined;
   }
+  // Who is taken for dead must not sweep: by then another one may hold the lock.
+  if (await folder.alive(identity.beacon)) await sweep(folder, identity.beacon);
+  // Whoever swept while our socket was being made may have taken it for a dead one.
+  if (!(await folder.alive(identity.beacon))) {
+    await folder.remove(name);
+    throw inUse(folder, undefined);
+  }
   return {
     epoch,
     async check() {
@@ -99,6 +106,15 @@ async function tryAcquire(
       await putOut();
     },
   };
+}
+
+/** What processes left that were killed before they had claimed anything. */
+async function sweep(folder: Folder, own: string): Promise<void> {
+  for (const name of await folder.list()) {
+    if (/^lock\.\d+\./.test(name)) await folder.remove(name);
+    if (!/^lock-\w+\.sock$/.test(name) || name === own) continue;
+    if (!(await folder.alive(name))) await folder.remove(name);
+  }
 }
 
 /** The process that holds the lock of a folder now, if any. */

@@ -44,7 +44,7 @@ export function inlineCrew(
   regionSize: number,
   breathe?: () => Promise<void>,
 ): Crew {
-  const buffers = new Buffers(kernel, regionSize);
+  const buffers = new Buffers(kernel, regionSize, mode);
   return {
     members: 1,
     run: (ranges) => runTask(buffers, source, target, ranges, mode, breathe),

@@ -26,6 +26,9 @@ export type TaskResult = {
   regionCount: number;
 };
 
+/** Modes that read the source alone. */
+const ONE_SIDED: readonly CopyMode[] = ['write', 'fresh'];
+
 /** Windows in a kernel's memory for one worker. */
 export class Buffers {
   readonly kernel: Kernel;
@@ -33,20 +36,25 @@ export class Buffers {
   /** Bytes moved at once: a multiple of the region. */
   readonly chunkSize: number;
   readonly source: number;
+  /** 0 when the mode never reads the target. */
   readonly target: number;
   readonly bits: number;
 
-  constructor(kernel: Kernel, regionSize: number) {
+  constructor(kernel: Kernel, regionSize: number, mode: CopyMode = 'compare') {
+    const oneSided = ONE_SIDED.includes(mode);
     this.kernel = kernel;
     this.regionSize = regionSize;
-    this.chunkSize = Math.max(COPY_CHUNK_SIZE, regionSize);
+    // One side alone has all of the cache.
+    this.chunkSize = Math.max(COPY_CHUNK_SIZE * (oneSided ? 2 : 1), regionSize);
     this.source = kernel.allocate(this.chunkSize);
-    this.target = kernel.allocate(this.chunkSize);
+    this.target = oneSided ? 0 : kernel.allocate(this.chunkSize);
     this.bits = kernel.allocate(Math.ceil(this.chunkSize / regionSize / 8) + 8);
   }
 
   release(): void {
-    for (const address of [this.source, this.target, this.bits]) this.kernel.release(address);
+    for (const address of [this.source, this.target, this.bits]) {
+      if (address !== 0) this.kernel.release(address);
+    }
   }
 }
 

@@ -19,7 +19,7 @@ try {
   const start = workerData as WorkerStart;
   const source = open(start.source, true);
   const target = open(start.target, start.mode === 'diff');
-  const buffers = new Buffers(createKernel(start.kernel), start.regionSize);
+  const buffers = new Buffers(createKernel(start.kernel), start.regionSize, start.mode);
   const serve = async (ranges: Range[]) => {
     try {
       say({ result: await runTask(buffers, source, target, ranges, start.mode) });

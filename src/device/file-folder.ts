@@ -83,10 +83,11 @@ export class FileFolder implements Folder {
           fs.linkSync(this.#at(own), this.#at(name));
           return true;
         } catch (error) {
-          if (errnoOf(error) === 'EEXIST') return false;
+          // Taken, or whoever took it has swept our draft away.
+          if (errnoOf(error) === 'EEXIST' || errnoOf(error) === 'ENOENT') return false;
           throw error;
         } finally {
-          fs.unlinkSync(this.#at(own));
+          fs.rmSync(this.#at(own), { force: true });
         }
       },
       name,

@@ -61,15 +61,11 @@ export class FileHost implements Host {
 
   async resolve(file: string): Promise<string> {
     const absolute = path.resolve(file);
-    try {
-      return fs.realpathSync(absolute);
-    } catch {
-      try {
-        return path.join(fs.realpathSync(path.dirname(absolute)), path.basename(absolute));
-      } catch {
-        return absolute;
-      }
-    }
+    const real = realPath(absolute);
+    // /dev/dm-3 may be another volume after the next start, /dev/vg0/data is not.
+    if (real !== undefined && (real === absolute || !isBlockDevice(real))) return real;
+    const folder = realPath(path.dirname(absolute));
+    return folder === undefined ? absolute : path.join(folder, path.basename(absolute));
   }
 
   async inspect(file: string): Promise<ImageFacts | undefined> {
@@ -85,7 +81,7 @@ export class FileHost implements Host {
           : 'other';
     // Opening a pipe would wait for its other end.
     const isImage = kind === 'file' || kind === 'block';
-    const readable = isImage && opens(resolved, 'r');
+    const readable = isImage && opens(resolved, READ) === '';
     const size = kind === 'block' && readable ? blockSize(resolved) : Number(stat.size);
     return {
       path: resolved,
@@ -94,7 +90,8 @@ export class FileHost implements Host {
       identity: kind === 'block' ? `block ${stat.rdev}` : `${stat.dev}:${stat.ino}`,
       behind: kind === 'block' ? behindLoop(stat.rdev) : undefined,
       readable,
-      writable: isImage && opens(resolved, 'r+'),
+      writable: isImage && opens(resolved, WRITE) === '',
+      busy: kind === 'block' && opens(resolved, WRITE | fs.constants.O_EXCL) === 'EBUSY',
       allocated: kind === 'file' ? Number(stat.blocks) * 512 : size,
     };
   }
@@ -120,6 +117,9 @@ export class FileHost implements Host {
     const data = { path: file };
     if (!statOf(folder)?.isDirectory()) {
       throw new KageError('image-missing', `${file}: no such folder: ${folder}`, { data });
+    }
+    if (isLink(file)) {
+      throw new KageError('image-exists', `${file}: is a link to nowhere`, { data });
     }
     if (!may(folder, fs.constants.W_OK | fs.constants.X_OK)) {
       throw new KageError('image-readonly', `${folder}: no permission to make a file in it`, {
@@ -219,6 +219,8 @@ export class FileHost implements Host {
       size: probeSize(fd),
       writes: writeCounters(number),
       backing: loop === undefined ? undefined : this.#stampNow(loop),
+      serial: serialOf(number),
+      sequence: readText(`/sys/dev/block/${number}/diskseq`),
       unreliable: null,
     };
   }
@@ -247,11 +249,37 @@ function statOf(file: string): fs.BigIntStats | undefined {
   }
 }
 
-/** Opening asks the file system itself (and moves no times): rights, read-only mounts, Deno's permissions. */
-function opens(file: string, flags: 'r' | 'r+'): boolean {
+const READ = fs.constants.O_RDONLY;
+const WRITE = fs.constants.O_RDWR;
+
+/**
+ * '' or the error code. Opening asks the file system itself (and moves no times): rights, read-only
+ * mounts, Deno's permissions. A block device that is opened exclusively must not be mounted.
+ */
+function opens(file: string, flags: number): string {
   try {
     fs.closeSync(fs.openSync(file, flags));
-    return true;
+    return '';
+  } catch (error) {
+    return errnoOf(error) || 'denied';
+  }
+}
+
+function isLink(file: string): boolean {
+  return fs.lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink() ?? false;
+}
+
+function realPath(file: string): string | undefined {
+  try {
+    return fs.realpathSync(file);
+  } catch {
+    return undefined;
+  }
+}
+
+function isBlockDevice(file: string): boolean {
+  try {
+    return fs.statSync(file).isBlockDevice();
   } catch {
     return false;
   }
@@ -296,6 +324,20 @@ function unreliableAt(file: string): string | null {
     UNRELIABLE[type] ??
     `lies on file system 0x${type.toString(16)}, which is not known to note every write`
   );
+}
+
+/** Where the kernel shows what is unique to a device, by its kind. */
+const SERIALS = ['dm/uuid', 'wwid', 'device/wwid', 'serial', 'device/serial', 'loop/offset'];
+
+/** Serial number or uuid of a block device; of a partition with its number, if the disk has one. */
+function serialOf(number: string): string | undefined {
+  const folder = `/sys/dev/block/${number}`;
+  const partition = readText(`${folder}/partition`);
+  for (const name of SERIALS) {
+    const text = readText(`${folder}/${partition === undefined ? name : `../${name}`}`);
+    if (text) return `${name} ${text}${partition === undefined ? '' : ` part ${partition}`}`;
+  }
+  return undefined;
 }
 
 /** `major:minor` of a Linux device number. */

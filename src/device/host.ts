@@ -18,6 +18,8 @@ export type ImageFacts = {
   readonly behind?: string;
   readonly readable: boolean;
   readonly writable: boolean;
+  /** A block device that the system itself uses: mounted, swap, part of another device. */
+  readonly busy?: boolean;
   /** Bytes that have blocks on disk; far fewer than `size` in a sparse image. */
   readonly allocated: number;
 };
@@ -82,7 +84,8 @@ export interface Folder {
   folder(name: string): Folder;
   /**
    * Declares this process alive under `name` until the returned function is called or the process
-   * ends, however it ends. `alive` asks for it: true when that process lives.
+   * ends, however it ends. `alive` asks for it: true when that process lives; what a dead one left
+   * under the name is removed.
    */
   beacon(name: string): Promise<() => Promise<void>>;
   alive(name: string): Promise<boolean>;

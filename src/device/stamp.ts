@@ -21,6 +21,10 @@ export type Stamp = {
   readonly writes?: string;
   /** Stamp of the file behind a loop device. */
   readonly backing?: Stamp;
+  /** What tells a block device from every other one, for ever: a serial number, a uuid. */
+  readonly serial?: string;
+  /** What tells it from others that bear its name during one boot. */
+  readonly sequence?: string;
   /** When the stamp was taken, ms since 1970. */
   readonly takenAt: number;
   /** Boot id of the machine, or null where the runtime may not read it. */
@@ -62,8 +66,27 @@ export function differentFile(recorded: Stamp, now: Stamp): string | null {
     if (BigInt(recorded.birth) / MILLISECOND !== BigInt(now.birth) / MILLISECOND) {
       return 'was replaced by another file';
     }
+    return null;
   }
-  return null;
+  return differentDevice(recorded, now);
+}
+
+/** What has the name of a block device today may be another one. */
+function differentDevice(recorded: Stamp, now: Stamp): string | null {
+  const other = 'is another device now';
+  if (differ(recorded.serial, now.serial)) return other;
+  if (recorded.backing && now.backing) {
+    const reason = differentFile(recorded.backing, now.backing);
+    return reason === null ? null : `lies on a file that ${reason}`;
+  }
+  if (recorded.backing || now.backing) return 'has another file behind it';
+  const sameBoot = recorded.boot !== null && recorded.boot === now.boot;
+  return sameBoot && differ(recorded.sequence, now.sequence) ? other : null;
+}
+
+/** True when both are known and not the same. */
+function differ(a: string | undefined, b: string | undefined): boolean {
+  return a !== undefined && b !== undefined && a !== b;
 }
 
 /**

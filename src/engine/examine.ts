@@ -63,8 +63,14 @@ export function sameStorage(a: ImageFacts, b: ImageFacts): boolean {
   return a.identity === b.identity || (a.behind ?? a.identity) === (b.behind ?? b.identity);
 }
 
-/** Throws `image-readonly` unless the image may be written. */
+/** Throws `image-readonly` unless the image may be written, `not-permitted` while it is mounted. */
 export function requireWritable(facts: ImageFacts, path: string): void {
+  if (facts.busy) {
+    throw new KageError('not-permitted', `${path}: is mounted or in use by the system`, {
+      hint: 'unmount it first: what uses it would not see what is written',
+      data: { path },
+    });
+  }
   if (facts.writable) return;
   throw new KageError('image-readonly', `${path}: no permission to write it`, {
     hint: 'give yourself write permission, or use another image',

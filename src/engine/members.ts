@@ -222,7 +222,10 @@ export async function createImage(
 ): Promise<Draft> {
   const resolved = await requirePlace(state, path, owner);
   if (!Number.isSafeInteger(size) || size < 1 || size > IMAGE_SIZE_MAX) {
-    throw new KageError('usage', `size ${size}: at least 1 byte, at most ${formatSize(IMAGE_SIZE_MAX)}`);
+    throw new KageError(
+      'usage',
+      `size ${size}: at least 1 byte, at most ${formatSize(IMAGE_SIZE_MAX)}`,
+    );
   }
   if (name !== undefined) {
     validateName('volume', name);

@@ -30,6 +30,7 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { type Pair, viewOf } from '../proxy/pair.ts';
 import type { Side } from '../proxy/states.ts';
 import { type PairView, sourceOf, targetOf } from '../proxy/transitions.ts';
+import { requireWritable } from './examine.ts';
 
 /** Sizes that only a simulation wants different, and then in every session of a class. */
 export type Tuning = { readonly extentSize: number; readonly extentsMax: number };
@@ -184,15 +185,16 @@ export class State {
     return new OffsetLayer(device, volume.offset, volume.size);
   }
 
-  /** Throws `image-readonly` unless the volume's image may be written. */
+  /** Throws unless the volume's image may be written now. */
   async requireWritable(volume: VolumeRecord): Promise<void> {
     const disk = this.diskOf(volume);
     const facts = await this.host.inspect(disk.path);
-    if (facts?.writable) return;
-    throw new KageError('image-readonly', `${disk.path}: no permission to write it`, {
-      hint: 'give yourself write permission, or use another image',
-      data: { path: disk.path },
-    });
+    if (facts === undefined) {
+      throw new KageError('image-missing', `${disk.path}: no such file`, {
+        data: { path: disk.path },
+      });
+    }
+    requireWritable(facts, disk.path);
   }
 
   /** Source and target of the pair's direction. */

@@ -81,12 +81,27 @@ test('epochs grow above those of the lock files and of the catalog', async () =>
 test('files that only look like it are let alone', async () => {
   const host = new MemoryHost(1);
   const folder = host.folder('/c');
-  const names = ['lock.', 'lock.1x', 'lock.1.2', 'xlock.1', 'root.0'];
+  const names = ['lock.', 'lock.1x', 'lock-a.socket', 'xlock.1', 'root.0'];
   for (const name of names) await folder.write(name, Uint8Array.of(1));
   const lock = await acquireLock(folder, host, ME, zero);
   assert.is(lock.epoch, 1);
   await lock.release();
   assert.equal(await folder.list(), [...names].sort());
+});
+
+test('what was left by who was killed before it claimed anything is swept, not who lives', async () => {
+  const host = new MemoryHost(1);
+  const folder = host.folder('/c');
+  for (const name of ['lock-dead.sock', 'lock-live.sock', 'lock.3.77.123']) {
+    await folder.write(name, Uint8Array.of(1));
+  }
+  const putOut = await folder.beacon('lock-live.sock');
+  const lock = await acquireLock(folder, host, ME, zero);
+  assert.ok(await folder.alive('lock-live.sock'));
+  const names = await folder.list();
+  assert.ok(names.includes('lock-live.sock') && names.includes(`lock.${lock.epoch}`));
+  assert.not.ok(names.includes('lock-dead.sock') || names.includes('lock.3.77.123'));
+  await putOut();
 });
 
 /** Runs `meanwhile` once, just before the claim of a lock file. */
@@ -183,7 +198,7 @@ function slowed(folder: Folder, random: () => number): Folder {
 test('many contenders in any order of steps: never two holders, epochs that grow', async () => {
   let had = 0;
   let died = 0;
-  for (let seed = 1; seed <= 150; seed++) {
+  for (let seed = 1; seed <= 80; seed++) {
     const host = new MemoryHost(seed);
     const random = seededRandom(seed);
     const folder = host.folder('/c');
@@ -224,8 +239,8 @@ test('many contenders in any order of steps: never two holders, epochs that grow
     };
     await Promise.all([1, 2, 3, 4, 5, 6].map(contender));
   }
-  assert.is(had, 150 * 6 * 3);
-  assert.ok(died > 100);
+  assert.is(had, 80 * 6 * 3);
+  assert.ok(died > 50);
 });
 
 test.run();

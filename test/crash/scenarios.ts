@@ -381,7 +381,8 @@ export function killsOf(s: Scenario, steps: readonly string[], arrivalsMax: numb
     const arrivals = Math.min(arrivalsMax, steps.filter((x) => x === step).length);
     for (let arrival = 1; arrival <= arrivals; arrival++) {
       kills.push({ step, arrival, exclusive: true });
-      if (!s.exclusiveOnly) kills.push({ step, arrival, exclusive: false });
+      // With stamps everything after the kill is compared: one arrival shows that.
+      if (arrival === 1 && !s.exclusiveOnly) kills.push({ step, arrival, exclusive: false });
     }
   }
   return kills;

@@ -83,7 +83,7 @@ run('a bad image as master', [
       args: (w) => ['join', w.path('x.img'), w.path('p.img')],
     }),
   ),
-  ...BAD_IMAGES.map(
+  ...BAD_IMAGES.slice(0, 3).map(
     (bad): Case => ({
       ...bad,
       name: `add ${bad.name}`,
@@ -102,7 +102,7 @@ run('a bad image as proxy, and in tools', [
       args: (w) => ['join', w.path('vm.img'), w.path('x.img')],
     }),
   ),
-  ...BAD_IMAGES.slice(0, 4).map(
+  ...BAD_IMAGES.slice(0, 2).map(
     (bad): Case => ({
       ...bad,
       name: `diff with ${bad.name}`,
@@ -110,7 +110,7 @@ run('a bad image as proxy, and in tools', [
       args: (w) => ['diff', w.path('vm.img'), w.path('x.img')],
     }),
   ),
-  ...BAD_IMAGES.slice(0, 4).map(
+  ...BAD_IMAGES.slice(2, 4).map(
     (bad): Case => ({
       ...bad,
       name: `copy of ${bad.name}`,
@@ -123,6 +123,13 @@ run('a bad image as proxy, and in tools', [
     code: 'image-missing',
     says: /no such folder/,
     args: (w) => ['join', w.path('vm.img'), w.path('nowhere/p.img')],
+  },
+  {
+    name: 'join to a proxy that is a link to nowhere',
+    code: 'image-exists',
+    says: /p\.img: is a link to nowhere/,
+    prepare: (w) => fs.symlinkSync(w.path('nowhere.img'), w.path('p.img')),
+    args: (w) => ['join', w.path('vm.img'), w.path('p.img')],
   },
   {
     name: 'join to a proxy below a file',
@@ -172,15 +179,16 @@ const SIGNATURES: readonly Format[] = [
   { name: 'VHD', type: 'vpc', make: (file) => put(file, MIB - 512, 'conectix') },
 ];
 
+/** Each as master; as proxy the first of them. */
 function formatCases(formats: readonly Format[], how: string): Case[] {
-  return formats.flatMap((format): Case[] => {
+  return formats.flatMap((format, i): Case[] => {
     const wanted = {
       code: 'image-format' as const,
       says: new RegExp(`x\\.disk: is a ${format.name} file, not a raw image`),
       hint: /qemu-img convert -O raw \S*x\.disk/,
     };
     const prepare = (w: World) => format.make(w.path('x.disk'));
-    return [
+    const cases: Case[] = [
       {
         ...wanted,
         prepare,
@@ -194,6 +202,7 @@ function formatCases(formats: readonly Format[], how: string): Case[] {
         args: (w) => ['join', w.path('vm.img'), w.path('x.disk')],
       },
     ];
+    return i === 0 ? cases : cases.slice(0, 1);
   });
 }
 
@@ -407,7 +416,7 @@ run('an image that is in a class already', [
 const LONG = 'n'.repeat(33);
 
 run('names against the rules', [
-  ...['-x', '_x', 'a b', 'ä', 'a:b', LONG, ''].map(
+  ...['-x', 'a b', 'ä', LONG, ''].map(
     (name): Case => ({
       name: `add with the name '${name}'`,
       code: 'bad-name',
@@ -415,7 +424,7 @@ run('names against the rules', [
       args: (w) => ['add', `${w.path('vm.img')}=${name}`],
     }),
   ),
-  ...['../x', 'a/b', '.', '..', LONG, 'a b'].map(
+  ...['../x', '..', LONG].map(
     (name): Case => ({
       name: `class '${name}'`,
       code: 'bad-name',

@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { expectRefusal } from '../support/refusals.ts';
 import { inWorld, type World } from '../support/world.ts';
 
 const test = suite('e2e: block devices');
@@ -16,6 +17,25 @@ function attach(w: World, image: string): string | undefined {
   const device = made.stdout.trim();
   w.atEnd(() => spawnSync('losetup', ['-d', device]));
   return device;
+}
+
+/** A loop device with a number of our own, which nobody else is given meanwhile. */
+function ownDevice(w: World): string {
+  const number = 100 + (process.pid % 900);
+  const device = `/dev/loop${number}`;
+  spawnSync('mknod', [device, 'b', '7', String(number)]);
+  w.atEnd(() => {
+    spawnSync('losetup', ['-d', device]);
+    fs.rmSync(device, { force: true });
+  });
+  return device;
+}
+
+/** Puts another image behind a device. */
+function exchange(w: World, device: string, image: string): void {
+  spawnSync('losetup', ['-d', device]);
+  const { status, stderr } = spawnSync('losetup', [device, w.path(image)]);
+  assert.is(status, 0, String(stderr));
 }
 
 function write(device: string, offset: number, text: string): void {
@@ -65,6 +85,67 @@ if (!can) console.log('SKIP e2e: block devices: no loop device can be attached h
     assert.match(third.pairs[0].copy.reason, /lies on a file that was written/);
     const report = await w.ok(['verify', name]);
     assert.is(report.pairs[0].differing, 0);
+  }),
+);
+
+(can ? test : test.skip)(
+  'another disk under the same device name is refused, not overwritten',
+  () =>
+    inWorld(async (w) => {
+      for (const [i, name] of ['vm.img', 'a.img', 'b.img'].entries()) w.image(name, SIZE, i + 1);
+      const proxy = ownDevice(w);
+      exchange(w, proxy, 'a.img');
+      await w.ok(['join', w.path('vm.img'), proxy]);
+      await w.ok(['part', proxy]);
+      exchange(w, proxy, 'b.img');
+      await expectRefusal(w, ['rejoin', proxy], {
+        code: 'image-changed',
+        says: /lies on a file that was replaced by another file/,
+      });
+      exchange(w, proxy, 'a.img');
+      assert.is((await w.ok(['rejoin', proxy])).pairs[0].state, 'joined');
+    }),
+);
+
+(can ? test : test.skip)('a link to a device names the volume, whatever the device is called', () =>
+  inWorld(async (w) => {
+    for (const [i, name] of ['vm.img', 'a.img', 'other.img'].entries()) w.image(name, SIZE, i + 1);
+    const other = w.hash('other.img');
+    const link = w.path('disk');
+    const device = ownDevice(w);
+    exchange(w, device, 'a.img');
+    fs.symlinkSync(device, link);
+    await w.ok(['join', w.path('vm.img'), link]);
+    await w.ok(['part', 'disk']);
+    // As after another start: the name of the device is another disk's now.
+    exchange(w, device, 'other.img');
+    fs.rmSync(link);
+    fs.symlinkSync(attach(w, 'a.img')!, link);
+    await w.ok(['rejoin', link]);
+    spawnSync('sync');
+    assert.is(w.hash('a.img'), w.hash('vm.img'));
+    assert.is(w.hash('other.img'), other);
+  }),
+);
+
+(can ? test : test.skip)('a device that is mounted is not written', () =>
+  inWorld(async (w) => {
+    w.image('vm.img', SIZE, 1);
+    fs.truncateSync(w.image('fs.img', 1), SIZE);
+    assert.is(spawnSync('mke2fs', ['-q', '-F', w.path('fs.img')]).status, 0);
+    const device = attach(w, 'fs.img')!;
+    fs.mkdirSync(w.path('mnt'));
+    assert.is(spawnSync('mount', ['-o', 'ro', device, w.path('mnt')]).status, 0);
+    w.atEnd(() => spawnSync('umount', [w.path('mnt')]));
+    const mounted = { code: 'not-permitted' as const, says: /is mounted or in use by the system/ };
+    await expectRefusal(w, ['join', w.path('vm.img'), device], mounted);
+    await expectRefusal(w, ['copy', '-q', w.path('vm.img'), device], mounted);
+    // To read it is the user's own risk.
+    await w.ok(['join', device, w.path('p.img')]);
+    await w.ok(['part', 'p']);
+    await expectRefusal(w, ['restore', 'p'], mounted);
+    spawnSync('umount', [w.path('mnt')]);
+    await w.ok(['restore', 'p']);
   }),
 );
 

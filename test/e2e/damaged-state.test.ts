@@ -1,5 +1,6 @@
 /** A state folder with damage: the catalog closes, a map is not believed, a copy is never wrong. */
 
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { suite } from 'uvu';
@@ -256,6 +257,14 @@ test('a lock file without content or of a dead process stops nobody', () =>
       path.join(folderOf(w), 'lock.95'),
       JSON.stringify({ pid: 1, command: 'x', since: 1, boot: null, beacon: 'lock-0.sock' }),
     );
+    // Of processes that were killed before they had claimed anything.
+    fs.writeFileSync(path.join(folderOf(w), 'lock.96.1.2'), 'draft');
+    const listener = spawnSync(process.execPath, [
+      '-e',
+      'require("net").createServer().listen(process.argv[1], () => process.kill(process.pid, 9))',
+      path.join(folderOf(w), 'lock-0123456789abcdef.sock'),
+    ]);
+    assert.is(listener.signal, 'SIGKILL');
     await w.ok(['part', 'vm-proxy']);
     const left = fs.readdirSync(folderOf(w)).filter((name) => name.startsWith('lock'));
     assert.equal(left, []);

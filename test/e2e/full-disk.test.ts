@@ -38,9 +38,8 @@ const canMount =
   has('losetup', '--version');
 
 function mounted(name: string, work: (w: World) => Promise<void>): void {
-  if (canMount) return test(name, () => inWorld(work));
-  console.log(`SKIP ${name}: needs root, mount and losetup`);
-  test.skip(name, () => {});
+  if (!canMount) console.log(`SKIP ${name}: needs root, mount and losetup`);
+  (canMount ? test : test.skip)(name, () => inWorld(work));
 }
 
 /** A full disk under the proxy, for a copy in this thread and for one in worker threads. */
@@ -200,9 +199,8 @@ function failing(call: string, errno: string, when: string, file: string): Runti
 }
 
 function traced(name: string, work: (w: World) => Promise<void>): void {
-  if (canTrace) return test(name, () => inWorld(work));
-  console.log(`SKIP ${name}: strace is not installed or not allowed`);
-  test.skip(name, () => {});
+  if (!canTrace) console.log(`SKIP ${name}: strace is not installed or not allowed`);
+  (canTrace ? test : test.skip)(name, () => inWorld(work));
 }
 
 for (const [call, file] of [

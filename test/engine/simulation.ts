@@ -230,7 +230,6 @@ class Simulation {
     const version = this.#version++;
     const bytes = versionBytes(first, count, version);
     const disks = await this.#open();
-    const before = this.#current(name);
     try {
       await disks.write(name, first * SECTOR, bytes);
     } catch (error) {
@@ -239,7 +238,8 @@ class Simulation {
         return;
       if (!expected(error)) throw error;
       this.#noteWrite(name, first, count, version);
-      if (!(error instanceof PowerCut)) this.#unsure(name, before);
+      // A failed write leaves old or new bytes, sector by sector: only a look can tell.
+      if (!(error instanceof PowerCut)) this.#unsureNames.add(name);
       return;
     }
     this.#log(`write ${name} ${first}+${count} v${version}`);
@@ -254,15 +254,6 @@ class Simulation {
     for (const content of contents) {
       for (let s = first; s < first + count; s++) content[s] = [...content[s], version];
     }
-  }
-
-
-  /** A failed write leaves old or new bytes, sector by sector: read what it is. */
-  #unsure(name: string, _before: number[] | undefined): void {
-    const side = this.#side(name);
-    if (side.content === null) return;
-    side.content = side.content.map((c) => c.map((versions) => [...versions]));
-    this.#unsureNames.add(name);
   }
 
   #lastFirst = 0;
@@ -622,10 +613,6 @@ class Simulation {
     const side = this.#side(name);
     side.content = content;
     if (content !== null) side.mayBeInvalid = false;
-  }
-
-  #current(name: string): number[] | undefined {
-    return this.#side(name).content?.[0].map((v) => v.at(-1)!);
   }
 
   #collapse(name: string): void {

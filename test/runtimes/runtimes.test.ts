@@ -124,21 +124,28 @@ for (const name of RUNTIMES) {
     }));
 }
 
-test('one state folder goes from runtime to runtime without a compare', () =>
-  inWorld(async (w) => {
-    w.image('vm.img', MIB, 1);
-    await w.ok(['join', w.path('vm.img'), w.path('p.img')]);
-    const order = [...RUNTIMES, ...RUNTIMES].map((r) => r.command);
-    for (const [i, command] of order.entries()) {
-      const next = { runtime: order[(i + 1) % order.length] };
-      await w.ok(['part', 'p'], { runtime: command });
-      await w.ok(['write', 'vm', '--offset', `${i * 65_536}`], { ...next, input: `step ${i}` });
-      const { pairs } = await w.ok(['rejoin', 'p'], { runtime: command });
-      assert.is(pairs[0].copy.method, 'differential', pairs[0].copy.reason);
-      assert.is(pairs[0].copy.regions, 1);
-      assert.is(w.hash('p.img'), w.hash('vm.img'));
-    }
-  }));
+const hasStat = fs.existsSync('/usr/bin/stat');
+if (!hasStat)
+  console.log('SKIP one state folder goes from runtime to runtime: needs /usr/bin/stat');
+
+(hasStat ? test : test.skip)(
+  'one state folder goes from runtime to runtime without a compare',
+  () =>
+    inWorld(async (w) => {
+      w.image('vm.img', MIB, 1);
+      await w.ok(['join', w.path('vm.img'), w.path('p.img')]);
+      const order = [...RUNTIMES, ...RUNTIMES].map((r) => r.command);
+      for (const [i, command] of order.entries()) {
+        const next = { runtime: order[(i + 1) % order.length] };
+        await w.ok(['part', 'p'], { runtime: command });
+        await w.ok(['write', 'vm', '--offset', `${i * 65_536}`], { ...next, input: `step ${i}` });
+        const { pairs } = await w.ok(['rejoin', 'p'], { runtime: command });
+        assert.is(pairs[0].copy.method, 'differential', pairs[0].copy.reason);
+        assert.is(pairs[0].copy.regions, 1);
+        assert.is(w.hash('p.img'), w.hash('vm.img'));
+      }
+    }),
+);
 
 test('a write of others between two runtimes is noticed', () =>
   inWorld(async (w) => {
