@@ -245,6 +245,16 @@ class VerbCommand extends Base {
   }
 }
 
+/** Verbs that lead deeper come up more often than those that end what was begun. */
+const TICKETS: Partial<Record<VerbName, number>> = {
+  join: 4,
+  part: 4,
+  rejoin: 2,
+  restore: 3,
+  restoreKeep: 3,
+  update: 5,
+};
+
 /** One of the verbs that the state allows: so that the deeper states are reached. */
 class LikelyCommand extends Base {
   readonly choice: number;
@@ -267,7 +277,8 @@ class LikelyCommand extends Base {
   act(model: Model, real: Real): Promise<string> {
     const { proxy, options, stop } = this;
     const allowed = VERBS.filter((v) => !model.refuses(v, [proxy], options));
-    const verb = allowed[this.choice % allowed.length];
+    const tickets = allowed.flatMap((verb) => new Array<VerbName>(TICKETS[verb] ?? 1).fill(verb));
+    const verb = tickets[this.choice % tickets.length];
     return new VerbCommand(verb, [proxy], options, stop).act(model, real);
   }
 }
@@ -437,7 +448,9 @@ const length = fc.oneof(fc.nat(600), fc.nat(3 * REGION), fc.constant(REGION));
 export const commands = fc.commands(
   [
     ...Array.from({ length: 4 }, () =>
-      fc.tuple(fc.nat(59), proxy, options, stop).map((args): Command => new LikelyCommand(...args)),
+      fc
+        .tuple(fc.nat(999), proxy, options, stop)
+        .map((args): Command => new LikelyCommand(...args)),
     ),
     fc
       .tuple(
