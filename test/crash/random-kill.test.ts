@@ -10,8 +10,8 @@ import { chance, inWorld, randomBytes, seedOf, sleep, type World } from '../supp
 const test = suite('crash: kill -9 at random moments');
 const seed = seedOf('crash: kill -9 at random moments');
 const MIB = 1024 * 1024;
-const SIZE = 64 * MIB;
-const KILLS = 3;
+const SIZE = 32 * MIB;
+const KILLS = 2;
 
 /** Starts a verb `KILLS` times and kills it, then runs it to its end. */
 async function killed(
@@ -59,7 +59,7 @@ for (const exclusive of [true, false]) {
     inWorld(async (w) => {
       const random = chance(seed + Number(exclusive));
       // A killed copy leaves its target's stamp moved: then all is compared, else some 200 regions.
-      const rate = exclusive ? '8M' : '48M';
+      const rate = exclusive ? '8M' : '24M';
       w.image('vm.img', SIZE, 1);
       w.image('vm-proxy.img', SIZE, 2);
       await w.engine((disks) =>
@@ -68,7 +68,7 @@ for (const exclusive of [true, false]) {
           { path: w.path('vm-proxy.img'), exclusive },
         ]),
       );
-      await killed(w, ['join', 'vm', 'vm-proxy'], '48M', 'vm.img', random);
+      await killed(w, ['join', 'vm', 'vm-proxy'], '24M', 'vm.img', random);
       await w.ok(['part', 'vm-proxy']);
       await work(w, random);
       await killed(w, ['rejoin', 'vm-proxy'], rate, 'vm.img', random);
@@ -77,7 +77,7 @@ for (const exclusive of [true, false]) {
       await killed(w, ['restore', 'vm-proxy'], rate, 'vm-proxy.img', random);
       await w.ok(['part', 'vm-proxy']);
       await work(w, random);
-      await killed(w, ['rejoin', 'vm-proxy', '--compare'], '48M', 'vm.img', random);
+      await killed(w, ['rejoin', 'vm-proxy', '--compare'], '24M', 'vm.img', random);
       const { pairs } = await w.ok(['verify', 'vm-proxy']);
       assert.is(pairs[0].differing, 0);
     }),

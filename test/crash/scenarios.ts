@@ -8,8 +8,9 @@ import path from 'node:path';
 import * as assert from 'uvu/assert';
 import type { ClassInfo } from '../../src/engine/api.ts';
 import { readClass } from '../../src/engine/open.ts';
+import { traceOf } from '../support/here.ts';
 import { bringTo, type StateName } from '../support/states.ts';
-import { traceOf } from '../support/trace.ts';
+
 import { inWorld, type World } from '../support/world.ts';
 
 const INPUT = 'written by the command that was killed';
@@ -19,6 +20,7 @@ type Images = { readonly master: Buffer; readonly proxy: Buffer };
 export type Scenario = {
   readonly name: string;
   readonly state: StateName;
+  readonly copies?: true;
   /** More preparation, once the state is reached. */
   readonly prepare?: (w: World) => Promise<void>;
   readonly args: (w: World) => readonly string[];
@@ -28,6 +30,8 @@ export type Scenario = {
   readonly ends: string;
   /** What both images must hold afterwards, from what they held before. */
   readonly holds?: (before: Images) => Images;
+  /** Looks at the class as the kill left it. */
+  readonly killed?: (info: ClassInfo) => void;
   /** Runs before anything is looked at. */
   readonly settle?: (w: World, info: ClassInfo) => Promise<void>;
   readonly check?: (w: World, info: ClassInfo) => void | Promise<void>;
@@ -56,6 +60,7 @@ function statusOf(info: ClassInfo, name: string): string | undefined {
 export const SCENARIOS: readonly Scenario[] = [
   {
     name: 'join',
+    copies: true,
     state: 'unrelated',
     args: verb('join', 'vm', 'vm-proxy'),
     finished: [13],
@@ -64,6 +69,7 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     name: 'join that makes the proxy',
+    copies: true,
     state: 'unrelated',
     prepare: async (w) => {
       await w.engine((disks) => disks.remove(['vm', 'vm-proxy']));
@@ -76,6 +82,7 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     name: 'join, continued',
+    copies: true,
     state: 'joining',
     args: verb('join', 'vm', 'vm-proxy'),
     finished: [13],
@@ -92,6 +99,7 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     name: 'rejoin',
+    copies: true,
     state: 'parted',
     args: verb('rejoin', 'vm-proxy'),
     finished: [13],
@@ -100,6 +108,7 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     name: 'rejoin by comparison',
+    copies: true,
     state: 'parted',
     args: verb('rejoin', 'vm-proxy', '--compare'),
     finished: [13],
@@ -117,6 +126,7 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     name: 'part that finishes a copy first',
+    copies: true,
     state: 'joining',
     args: verb('part', 'vm-proxy'),
     finished: [13],
@@ -124,7 +134,28 @@ export const SCENARIOS: readonly Scenario[] = [
     holds: ({ master }) => both(master),
   },
   {
+    name: 'part of two at one instant',
+    state: 'joined',
+    prepare: async (w) => {
+      w.image('second.img', 1024 * 1024, 3);
+      await w.engine((disks) => disks.join('vm', w.path('second.img')));
+    },
+    args: verb('part', 'vm-proxy', 'second'),
+    finished: [13],
+    ends: 'parted',
+    holds: untouched,
+    killed(info) {
+      const [one, two] = info.pairs.map((pair) => pair.state);
+      assert.is(one, two, 'both or none');
+    },
+    check(w, info) {
+      assert.is(info.pairs[1].state, 'parted');
+      assert.is(w.hash('second.img'), w.hash('vm.img'));
+    },
+  },
+  {
     name: 'restore',
+    copies: true,
     state: 'parted',
     args: verb('restore', 'vm-proxy'),
     finished: [13],
@@ -133,6 +164,7 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     name: 'restore --keep',
+    copies: true,
     state: 'parted',
     args: verb('restore', 'vm-proxy', '--keep'),
     finished: [],
@@ -141,6 +173,7 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     name: 'update',
+    copies: true,
     state: 'parted',
     args: verb('update', 'vm-proxy'),
     finished: [],
@@ -269,6 +302,7 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     name: 'part after a write that was killed between its two sides',
+    copies: true,
     state: 'joined',
     async prepare(w) {
       const killed = await w.run(['write', 'vm', '--offset', '1000'], {
@@ -320,10 +354,11 @@ export async function killAndRepeat(s: Scenario, kill: Kill): Promise<void> {
       env: { KAGE_FAULT: `${kill.step}@${kill.arrival}` },
     });
     assert.is(killed.signal, 'SIGKILL', `the step is reached: ${killed.stderr}`);
-    await readClass('default', { home: w.home }).catch((error) => {
-      // Only a class that was not yet made may be unknown.
+    // Only a class that was not yet made may be unknown.
+    const left = await readClass('default', { home: w.home }).catch((error) => {
       if (s.state !== 'unrelated') throw error;
     });
+    if (left) s.killed?.(left);
 
     const again = await w.run([...s.args(w), '--json'], { input: INPUT });
     assert.ok(

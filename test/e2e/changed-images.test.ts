@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ErrorCode } from '../../src/base/errors.ts';
+import { readClass } from '../../src/engine/open.ts';
 import { expectRefusal } from '../support/refusals.ts';
 import { bringTo } from '../support/states.ts';
 import { each, inWorld, samePhotos, type World } from '../support/world.ts';
@@ -84,7 +85,7 @@ for (const file of ['vm.img', 'vm-proxy.img']) {
           const whole = w.photograph();
           c.change(w, file);
           await expectRefusal(w, ['rejoin', 'vm-proxy'], c);
-          const { disks, pairs } = await w.info();
+          const { disks, pairs } = await readClass('default', { home: w.home });
           const disk = disks.find((d) => d.path === w.path(file))!;
           assert.is(disk.status, 'DISABLE');
           assert.match(disk.problem ?? '', c.says);

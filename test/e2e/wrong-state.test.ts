@@ -1,10 +1,11 @@
 /**
  * Every verb in every state of a pair: what DESIGN section 4 allows is done and leaves the state
- * that it names, everything else is refused with 13 and changes nothing.
+ * that it names (as a process), everything else is refused with 13 and changes nothing.
  */
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { runHere } from '../support/here.ts';
 import { expectJson, expectText } from '../support/refusals.ts';
 import { bringTo, STATES, type StateName } from '../support/states.ts';
 import { each, inWorld, samePhotos, type World } from '../support/world.ts';
@@ -135,7 +136,7 @@ const IN_WORDS: readonly StateName[] = ['unrelated', 'restoring'];
 async function refuses(w: World, state: StateName, name: VerbName): Promise<void> {
   const before = w.photograph();
   const args = [...VERBS[name], ...(IN_WORDS.includes(state) ? [] : ['--json'])];
-  const ended = await w.run(args, { input: 'data' });
+  const ended = await runHere(w, args, 'data');
   if (args.includes('--json')) expectJson(ended, REFUSED);
   else expectText(ended, REFUSED);
   samePhotos(before, w.photograph());

@@ -20,7 +20,7 @@ test('a master and its proxies hold what the table says, whatever is done to the
       if (world) await closeAndAudit(world.model, world.real);
     }),
     {
-      numRuns: Number(process.env.KAGE_RUNS ?? 120),
+      numRuns: Number(process.env.KAGE_RUNS ?? 150),
       includeErrorInReport: true,
       ...(seed === undefined ? {} : { seed: Number(seed) }),
     },

@@ -4,7 +4,15 @@ import fs from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type NamedRuntime, RUNTIMES } from '../support/runtimes.ts';
-import { type Ended, inWorld, randomBytes, sleep, until, type World } from '../support/world.ts';
+import {
+  type Ended,
+  each,
+  inWorld,
+  randomBytes,
+  sleep,
+  until,
+  type World,
+} from '../support/world.ts';
 
 const test = suite('runtimes');
 const MIB = 1024 * 1024;
@@ -38,19 +46,15 @@ function job(w: World): Step[] {
     { args: ['info', '--json'] },
     { args: ['info'] },
     { args: ['verify', 'vm-proxy'] },
-    { args: ['rejoin', 'vm-proxy', '--dry-run', '--json'] },
     { args: ['rejoin', 'vm-proxy', '--differential-only'] },
-    { args: ['verify', 'vm-proxy', '--json'] },
     { args: ['part', 'vm-proxy'] },
     { args: ['part', 'vm-proxy'], status: 13 },
-    { args: ['part', 'vm-prox', '--json'], status: 10 },
     { args: ['write', 'vm', '--offset', '99999999'], input: 'x', status: 2 },
     { args: ['write', 'vm', '--offset', '7'], input: NEW },
     { args: ['restore', 'vm-proxy', '--differential-only'] },
     { args: ['part', 'vm-proxy'] },
     { args: ['write', 'vm'], input: 'a last change' },
     { args: ['diff', vm, w.path('vm.proxy.img')] },
-    { args: ['diff', vm, w.path('vm.proxy.img'), '--exit-code', '-q'], status: 4 },
     { args: ['copy', vm, copy, '--json'] },
     { args: ['diff', vm, copy, '--exit-code'] },
     { args: ['read', 'vm', '--length', '13'] },
@@ -58,51 +62,66 @@ function job(w: World): Step[] {
     { args: ['stop', 'vm-proxy'] },
     { args: ['sdxproxy', 'Rejoin', '-c', 'default', '-p', 'vm-proxy'] },
     { args: ['sdxinfo', '-c', 'default'] },
-    { args: ['sdxproxy', 'Break', '-c', 'default', '-p', 'vm-proxy'] },
     { args: ['join', w.path('nothing.img'), 'vm-proxy'], status: 10 },
-    { args: ['jion', 'a', 'b'], status: 2 },
     { args: ['info', '--help'] },
     { args: ['--version'] },
   ];
 }
 
-async function run(name: NamedRuntime, kernel: string | undefined): Promise<string[]> {
+/** The part of the job in which the kernel has something to do. */
+function short(w: World): Step[] {
+  return job(w)
+    .filter(({ args }) => /^(join|part|write|rejoin|restore|verify|diff)$/.test(args[0]))
+    .slice(0, 13);
+}
+
+type Way = { readonly runtime: NamedRuntime; readonly kernel?: 'js' };
+
+async function run({ runtime, kernel }: Way, steps = job): Promise<string[]> {
   return await inWorld(async (w) => {
     // Large enough for copies in threads, and no multiple of anything.
     w.image('vm.img', 24 * MIB + 777, 1);
     const said: string[] = [];
-    for (const { args, input, status = 0 } of job(w)) {
+    for (const { args, input, status = 0 } of steps(w)) {
       const ended = await w.run(args, {
-        runtime: name.command,
+        runtime: runtime.command,
         input,
         env: { KAGE_KERNEL: kernel },
       });
       const all = `${ended.stdout}${ended.stderr}`;
-      assert.is(ended.status, status, `${name.name}: ${args.join(' ')}: ${all}`);
+      assert.is(ended.status, status, `${runtime.name}: ${args.join(' ')}: ${all}`);
       said.push(plain(w, `${args.join(' ')}\n${ended.stdout}--\n${ended.stderr}`));
     }
-    said.push(w.hash('vm.img'), w.hash('vm.proxy.img'), w.hash('copy.img'));
+    said.push(w.hash('vm.img'), w.hash('vm.proxy.img'));
     return said;
   });
 }
 
-let reference: Promise<string[]> | undefined;
-
-function onNode(): Promise<string[]> {
-  reference ??= run(RUNTIMES[0], undefined);
-  return reference;
+function same(found: readonly string[], expected: readonly string[]): void {
+  for (const [i, text] of found.entries()) assert.is(text, expected[i]);
+  assert.is(found.length, expected.length);
 }
 
-for (const name of RUNTIMES) {
-  for (const kernel of [undefined, 'js']) {
-    if (name.name === 'Node' && kernel === undefined) continue;
-    test(`${name.name}${kernel ? ' with the plain kernel' : ''} says what Node says`, async () => {
-      const [expected, found] = await Promise.all([onNode(), run(name, kernel)]);
-      for (const [i, text] of found.entries()) assert.is(text, expected[i]);
-      assert.is(found.length, expected.length);
-    });
-  }
+test('every runtime says and does the same', async () => {
+  const [expected, ...others] = RUNTIMES;
+  const reference = await run({ runtime: expected });
+  await each(
+    others,
+    (r) => r.name,
+    async (runtime) => same(await run({ runtime }), reference),
+  );
+});
 
+test('with the plain kernel too', async () => {
+  const reference = await run({ runtime: RUNTIMES[0] }, short);
+  await each(
+    RUNTIMES,
+    (r) => r.name,
+    async (runtime) => same(await run({ runtime, kernel: 'js' }, short), reference),
+  );
+});
+
+for (const name of RUNTIMES) {
   test(`${name.name}: Ctrl-C in a join stops with 130, and the join goes on`, () =>
     inWorld(async (w) => {
       w.image('vm.img', 24 * MIB, 1);
@@ -134,7 +153,7 @@ if (!hasStat)
     inWorld(async (w) => {
       w.image('vm.img', MIB, 1);
       await w.ok(['join', w.path('vm.img'), w.path('p.img')]);
-      const order = [...RUNTIMES, ...RUNTIMES].map((r) => r.command);
+      const order = RUNTIMES.map((r) => r.command);
       for (const [i, command] of order.entries()) {
         const next = { runtime: order[(i + 1) % order.length] };
         await w.ok(['part', 'p'], { runtime: command });
@@ -151,7 +170,7 @@ test('a write of others between two runtimes is noticed', () =>
   inWorld(async (w) => {
     w.image('vm.img', MIB, 1);
     await w.ok(['join', w.path('vm.img'), w.path('p.img')]);
-    for (const { command } of [...RUNTIMES, ...RUNTIMES]) {
+    for (const { command } of RUNTIMES) {
       await w.ok(['part', 'p'], { runtime: command });
       const { atime, mtime } = fs.statSync(w.path('vm.img'));
       w.scribble('vm.img', 5, randomBytes(10, Date.now()));

@@ -2,6 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import { ERRORS, type ErrorCode } from '../../src/base/errors.ts';
+import { runHere } from './here.ts';
 import { type Ended, type SpawnOptions, samePhotos, type World } from './world.ts';
 
 export type Refusal = {
@@ -12,7 +13,10 @@ export type Refusal = {
   readonly hint?: RegExp;
 };
 
-/** Runs a command in text and in JSON form and holds both against `wanted`. */
+/**
+ * Runs a command and holds what it says against `wanted`; then in JSON form, in this process if it
+ * needs no other runtime or variables.
+ */
 export async function expectRefusal(
   world: World,
   args: readonly string[],
@@ -21,7 +25,12 @@ export async function expectRefusal(
 ): Promise<void> {
   const before = world.photograph();
   expectText(await world.run(args, options), wanted);
-  expectJson(await world.run([...args, '--json'], options), wanted);
+  const here = options.runtime === undefined && options.env === undefined;
+  const json = [...args, '--json'];
+  expectJson(
+    here ? await runHere(world, json, options.input) : await world.run(json, options),
+    wanted,
+  );
   samePhotos(before, world.photograph());
 }
 

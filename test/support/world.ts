@@ -191,6 +191,11 @@ export class World {
   }
 }
 
+/** True for whatever is at a path, a link to nowhere left out. */
+export function exists(file: string): boolean {
+  return fs.existsSync(file);
+}
+
 export function hashOf(file: string): string {
   return createHash('sha1').update(fs.readFileSync(file)).digest('hex');
 }
