@@ -80,14 +80,20 @@ export async function main(options: MainOptions): Promise<void> {
     for (const { name, run } of wanted) {
       const began = performance.now();
       process.stderr.write(`${name} … `);
-      const { entries, absences } = run(place);
-      results.entries.push(...entries);
-      results.absences.push(...(absences ?? []));
+      try {
+        const { entries, absences } = run(place);
+        results.entries.push(...entries);
+        results.absences.push(...(absences ?? []));
+      } catch (error) {
+        // The minutes that the others took are not lost; but this is no result to keep.
+        process.exitCode = 1;
+        console.error(error);
+      }
       process.stderr.write(`${((performance.now() - began) / 1000).toFixed(1)} s\n`);
     }
     results.ratios = ratiosOf(results.entries);
     console.log(plain(results));
-    if (out !== undefined) write(out, results);
+    if (out !== undefined && process.exitCode !== 1) write(out, results);
   } finally {
     clean();
   }

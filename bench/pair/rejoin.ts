@@ -36,7 +36,9 @@ const regionSize = Math.ceil(size / regions);
 for (let round = 0; round < Number(rounds); round++) {
   await opened.part([proxy]);
   for (let i = 0; i < times.regions; i++) {
-    const region = Math.floor(((i + Math.random()) * regions) / times.regions);
+    // One in each stretch of so many regions, elsewhere in every round.
+    const stretch = Math.floor(regions / times.regions);
+    const region = i * stretch + ((i * 9973 + round * 31) % stretch);
     await opened.write(master, region * regionSize, Buffer.alloc(512, round + i));
   }
   await opened.flush(master);
