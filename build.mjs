@@ -3,6 +3,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
+import { builtinModules } from 'node:module';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -48,6 +49,23 @@ const bundledText = {
   },
 };
 
+/**
+ * Builtin modules by call instead of by import: an import loads them before the first line runs, with
+ * all they bring along (streams, assert), which is a third of the time of a short command on Bun.
+ */
+const builtinsByCall = {
+  name: 'builtins-by-call',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^(node:)?[a-z_]+(\/[a-z]+)?$/ }, ({ path }) => {
+      const name = path.replace(/^node:/, '');
+      if (builtinModules.includes(name)) return { path: name, namespace: 'builtin' };
+    });
+    onLoad({ filter: /./, namespace: 'builtin' }, ({ path }) => ({
+      contents: `module.exports = process.getBuiltinModule('node:${path}')`,
+    }));
+  },
+};
+
 /** Options that every bundle shares, the tests' too. */
 export const bundleOptions = {
   absWorkingDir: root,
@@ -89,8 +107,9 @@ export async function buildBundles() {
     ...bundleOptions,
     entryPoints: ['src/kage.ts'],
     outfile: 'dist/kage.js',
-    minifySyntax: true,
-    banner: { js: `#!/usr/bin/env node\n${BANNER}` },
+    minify: true,
+    plugins: [...bundleOptions.plugins, builtinsByCall],
+    banner: { js: '#!/usr/bin/env node' },
   });
   chmodSync(`${root}dist/kage.js`, 0o755);
   await build({

@@ -3,8 +3,9 @@
  * cache; all sides of a work end with the same durability. Not measured: cold reads, slow disks.
  *
  * Beside the peers, without a floor, the least that any program has to do here: bringing all bytes
- * of both files out of the cache on all cores, and writing all of the target by one call at a time,
- * since a file system lets only one writer at a time into a file.
+ * of both files out of the cache on all cores; writing all of the target by one call at a time, since a
+ * file system lets only one writer at a time into a file; and the copy itself by two native programs,
+ * half each, which is what two cores gain over one.
  */
 
 import path from 'node:path';
@@ -145,7 +146,10 @@ export function fullCopies(place: Place): Outcome {
       return { entries, absences };
     };
     const outcomes = [
-      run(WORKS.full, unsynced(place, target), [onlyWriting(target, size)]),
+      run(WORKS.full, unsynced(place, target), [
+        onlyWriting(target, size),
+        halves(() => sources[turn % 2], target, size),
+      ]),
       run(WORKS.synced, synced(place, target, path.join(dir, 'home')), []),
     ];
     return {
@@ -160,6 +164,19 @@ function onlyWriting(target: string, size: number): Contender {
   return {
     name: 'only writing, dd of zeros',
     run: () => runProgram(['dd', ...words, 'conv=notrunc', 'status=none']),
+  };
+}
+
+function halves(source: () => string, target: string, size: number): Contender {
+  const part = (place: string) =>
+    'dd if="$1" of="$2" bs=1M conv=notrunc status=none iflag=count_bytes,skip_bytes ' +
+    `oflag=seek_bytes ${place}`;
+  const half = Math.floor(size / 2);
+  const first = part(`count=${half}`);
+  const second = part(`skip=${half} seek=${half}`);
+  return {
+    name: 'two dd, half each',
+    run: () => runProgram(['sh', '-c', `${first} & ${second}; wait`, 'sh', source(), target]),
   };
 }
 

@@ -4,7 +4,7 @@
  */
 
 import './guarded-env.ts';
-import { existsSync } from 'node:fs';
+import { existsSync, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { basename } from 'node:path';
 import { EXIT, errnoOf, ioError } from '../base/errors.ts';
@@ -25,19 +25,47 @@ function allowed<T>(read: () => T): T | undefined {
   }
 }
 
-function outputTo(stream: NodeJS.WriteStream, name: string): Output {
-  // A reader that leaves is told to the writer by `write` below, not by a crash.
-  stream.on('error', () => {});
+/** Longer text is data (`kage read`): a slow reader must not keep us from hearing Ctrl-C. */
+const DIRECT_WRITE_MAX = 64 * 1024;
+
+/**
+ * Lines go straight to the descriptor: making the runtime's stream costs Bun 20 ms of each start. The
+ * stream is made for long data and for a descriptor that cannot take more now; from then on all goes
+ * through it, for the order.
+ */
+function outputTo(fd: 1 | 2, name: string): Output {
+  let made: NodeJS.WriteStream | undefined;
+  const stream = () => {
+    if (made === undefined) {
+      made = fd === 1 ? process.stdout : process.stderr;
+      // A reader that leaves is told to the writer by `write` below, not by a crash.
+      made.on('error', () => {});
+    }
+    return made;
+  };
+  const failed = (error: unknown) =>
+    errnoOf(error) === 'EPIPE' ? error : ioError('write', name, error);
   return {
-    write: (data) =>
-      new Promise((resolve, reject) => {
-        stream.write(data, (error) => {
-          if (!error) resolve();
-          else reject(errnoOf(error) === 'EPIPE' ? error : ioError('write', name, error));
-        });
-      }),
-    isTTY: allowed(() => stream.isTTY) === true,
-    columns: allowed(() => stream.columns) || 80,
+    async write(data) {
+      let rest = typeof data === 'string' ? new TextEncoder().encode(data) : data;
+      if (made === undefined && rest.byteLength <= DIRECT_WRITE_MAX) {
+        try {
+          while (rest.byteLength > 0) rest = rest.subarray(writeSync(fd, rest));
+          return;
+        } catch (error) {
+          if (errnoOf(error) !== 'EAGAIN') throw failed(error);
+        }
+      }
+      await new Promise<void>((resolve, reject) => {
+        stream().write(rest, (error) => (error ? reject(failed(error)) : resolve()));
+      });
+    },
+    get isTTY() {
+      return allowed(() => stream().isTTY) === true;
+    },
+    get columns() {
+      return allowed(() => stream().columns) || 80;
+    },
   };
 }
 
@@ -54,9 +82,11 @@ function signalOfInterrupts(): AbortSignal {
 const signal = signalOfInterrupts();
 
 const environment: CliEnvironment = {
-  stdout: outputTo(process.stdout, 'standard output'),
-  stderr: outputTo(process.stderr, 'standard error'),
-  stdinIsTTY: allowed(() => process.stdin.isTTY) === true,
+  stdout: outputTo(1, 'standard output'),
+  stderr: outputTo(2, 'standard error'),
+  get stdinIsTTY() {
+    return allowed(() => process.stdin.isTTY) === true;
+  },
   readStdin: () => {
     // Ctrl-C must not wait for the next data.
     signal.addEventListener('abort', () => process.stdin.destroy(signal.reason));

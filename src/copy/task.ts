@@ -39,19 +39,31 @@ export class Buffers {
   /** 0 when the mode never reads the target. */
   readonly target: number;
   readonly bits: number;
+  readonly #views = new Map<number, Uint8Array>();
 
   constructor(kernel: Kernel, regionSize: number, mode: CopyMode = 'compare') {
     const oneSided = ONE_SIDED.includes(mode);
     this.kernel = kernel;
     this.regionSize = regionSize;
-    // One side alone has all of the cache.
-    this.chunkSize = Math.max(COPY_CHUNK_SIZE * (oneSided ? 2 : 1), regionSize);
+    // Bytes that nothing looks at need not stay in the cache: fewer, larger calls are faster.
+    this.chunkSize = Math.max(COPY_CHUNK_SIZE * (mode === 'write' ? 2 : 1), regionSize);
     this.source = kernel.allocate(this.chunkSize);
     this.target = oneSided ? 0 : kernel.allocate(this.chunkSize);
     this.bits = kernel.allocate(Math.ceil(this.chunkSize / regionSize / 8) + 8);
   }
 
+  /** The first `length` bytes of a window; whole chunks are millions, so their view is kept. */
+  view(address: number, length: number): Uint8Array {
+    const kept = this.#views.get(address);
+    // Growth of the memory empties every view of it.
+    if (kept !== undefined && kept.byteLength === length) return kept;
+    const view = this.kernel.bytes(address, length);
+    if (length === this.chunkSize) this.#views.set(address, view);
+    return view;
+  }
+
   release(): void {
+    this.#views.clear();
     for (const address of [this.source, this.target, this.bits]) {
       if (address !== 0) this.kernel.release(address);
     }
@@ -99,7 +111,7 @@ async function copyChunk(
   const { kernel, regionSize, bits } = buffers;
   const regions = Math.ceil(length / regionSize);
   // Files are done at once; waiting for nothing would cost as much as the call (chunks: millions).
-  let pending = onSide('source', () => source.read(kernel.bytes(buffers.source, length), offset));
+  let pending = onSide('source', () => source.read(buffers.view(buffers.source, length), offset));
   if (pending !== undefined) await pending;
   result.bytesRead += length;
   let wanted = regions;
@@ -108,7 +120,7 @@ async function copyChunk(
   } else if (mode === 'fresh') {
     wanted = kernel.nonZero(buffers.source, length, regionSize, bits, 0);
   } else {
-    pending = onSide('target', () => target.read(kernel.bytes(buffers.target, length), offset));
+    pending = onSide('target', () => target.read(buffers.view(buffers.target, length), offset));
     if (pending !== undefined) await pending;
     result.bytesRead += length;
     wanted = kernel.diff(buffers.source, buffers.target, length, regionSize, bits, 0);
