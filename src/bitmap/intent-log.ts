@@ -73,46 +73,49 @@ export class IntentLog {
     return [...this.#hot.values()];
   }
 
-  /** True when every extent is in the log already (and marks them as used). */
+  /** True when every extent is durably in the log (and marks them as used). */
   covers(extents: readonly HotExtent[]): boolean {
     let all = true;
     for (const extent of extents) {
       const key = keyOf(extent);
-      const known = this.#hot.get(key);
-      if (known === undefined) all = false;
-      else {
-        this.#hot.delete(key);
-        this.#hot.set(key, known);
-      }
+      if (this.#hot.delete(key)) this.#hot.set(key, extent);
+      else all = false;
     }
     return all;
   }
 
-  /** The extents that must leave before `extents` fit, least recently used first. */
-  victims(extents: readonly HotExtent[]): readonly HotExtent[] {
+  /** How many extents have to leave before `extents` fit, 0 or more. */
+  surplus(extents: readonly HotExtent[]): number {
+    const fresh = [...new Set(extents.map(keyOf))].filter((key) => !this.#hot.has(key)).length;
+    return Math.max(0, this.#hot.size + fresh - this.#most);
+  }
+
+  /**
+   * The extents that leave so that `extents` fit, least recently used first, none of them `kept`; too
+   * few if there are not enough.
+   */
+  victims(
+    extents: readonly HotExtent[],
+    kept: (extent: HotExtent) => boolean = () => false,
+  ): readonly HotExtent[] {
+    const surplus = this.surplus(extents);
+    if (surplus === 0) return [];
     const wanted = new Set(extents.map(keyOf));
-    const fresh = [...wanted].filter((key) => !this.#hot.has(key)).length;
-    const surplus = this.#hot.size + fresh - this.#most;
-    if (surplus <= 0) return [];
     return [...this.#hot.entries()]
-      .filter(([key]) => !wanted.has(key))
+      .filter(([key, extent]) => !wanted.has(key) && !kept(extent))
       .slice(0, surplus)
       .map(([, extent]) => extent);
   }
 
   /** Makes extents durable. They fit: the caller has evicted the `victims`. */
   async enter(extents: readonly HotExtent[]): Promise<void> {
-    const fresh = extents.filter((extent) => !this.#hot.has(keyOf(extent)));
-    for (const extent of fresh) this.#hot.set(keyOf(extent), extent);
-    assert(this.#hot.size <= this.#most, 'the intent log is full');
+    const all = new Map(this.#hot);
+    for (const extent of extents) all.set(keyOf(extent), extent);
+    assert(all.size <= this.#most, 'the intent log is full');
     reach('intent:before-write');
-    try {
-      await this.#write();
-    } catch (error) {
-      // Else the next write there would find them noted.
-      for (const extent of fresh) this.#hot.delete(keyOf(extent));
-      throw error;
-    }
+    await this.#write([...all.values()]);
+    // Only now: whoever finds them in the log writes at once.
+    for (const extent of extents) this.#hot.set(keyOf(extent), extent);
     reach('intent:durable');
   }
 
@@ -122,8 +125,15 @@ export class IntentLog {
     this.#stale = true;
   }
 
+  /** What was to leave stays after all. */
+  comeBack(extents: readonly HotExtent[]): void {
+    const later = [...this.#hot.values()];
+    this.#hot.clear();
+    for (const extent of [...extents, ...later]) this.#hot.set(keyOf(extent), extent);
+  }
+
   async save(): Promise<void> {
-    if (this.#stale) await this.#write();
+    if (this.#stale) await this.#write(this.extents);
   }
 
   async close(): Promise<void> {
@@ -131,14 +141,14 @@ export class IntentLog {
     await this.#device.close();
   }
 
-  async #write(): Promise<void> {
+  async #write(extents: readonly HotExtent[]): Promise<void> {
     const bytes = this.#kernel.bytes(this.#scratch, SLOT);
     bytes.fill(0);
     const data = new DataView(bytes.buffer, bytes.byteOffset, SLOT);
     data.setBigUint64(8, BigInt(this.#sequence++), true);
-    data.setUint32(16, this.#hot.size, true);
+    data.setUint32(16, extents.length, true);
     let at = ENTRIES;
-    for (const { volume, extent } of this.#hot.values()) {
+    for (const { volume, extent } of extents) {
       data.setUint32(at, volume, true);
       data.setUint32(at + 4, extent, true);
       at += 8;
@@ -183,6 +193,7 @@ export class IntentLog {
   }
 }
 
-function keyOf({ volume, extent }: HotExtent): string {
+/** A name for an extent, for sets. */
+export function keyOf({ volume, extent }: HotExtent): string {
   return `${volume}:${extent}`;
 }

@@ -53,13 +53,15 @@ export class MapFile {
     const pages = pageCount(facts.regions);
     const device = await folder.open(facts.name, { create: PAGE + pages * 2 * PAGE });
     const file = new MapFile(device, kernel, pages);
+    // What is touched from now on may come too late for its page, and is saved later.
+    const touched = map.takeTouched();
     try {
       const fill = map.nextClear(0) === map.regions ? 1 : 0;
       await device.write(file.#header(facts, fill), 0);
       for (const page of changedPages(map, fill === 1)) await file.#writePage(map, page);
-      map.takeTouched();
       await device.flush();
     } catch (error) {
+      map.giveBackTouched(touched);
       await file.close();
       throw error;
     }

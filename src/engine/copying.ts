@@ -94,7 +94,7 @@ async function copyPending(
       pending: pair.maps.pending,
       regionSize: pair.regionSize,
       size: pair.size,
-      clear: (runs) => pair.clearPending(runs),
+      clear: (runs) => pair.clearPending(runs, state.saveMap),
       onRegions: (runs) => {
         for (const run of runs) options.known?.set(run.first, run.count);
       },

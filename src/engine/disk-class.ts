@@ -7,16 +7,15 @@ import { KageError } from '../base/errors.ts';
 import { reach } from '../base/faults.ts';
 import { HEARTBEAT_MS } from '../base/limits.ts';
 import type { PairRecord, VolumeRecord } from '../catalog/records.ts';
-import { type Ground, Link } from '../proxy/link.ts';
-import type { Pair } from '../proxy/pair.ts';
+import { Link } from '../proxy/link.ts';
 import type { Verb } from '../proxy/states.ts';
-import { targetOf } from '../proxy/transitions.ts';
 import type * as api from './api.ts';
+import { groundOf } from './ground.ts';
 import { describeClass, describeDisk, describeDraft, describeVolume } from './info.ts';
 import { joinPair, relatePair } from './join.ts';
 import * as members from './members.ts';
 import type { State } from './state.ts';
-import { lookAgain, takeStamps } from './trust.ts';
+import { takeStamps } from './trust.ts';
 import { runVerb, type VerbOptions } from './verbs.ts';
 import { verifyPair } from './verify.ts';
 
@@ -199,7 +198,6 @@ export class OpenClass implements api.DiskClass {
   write(volume: api.VolumeRef, offset: number, data: Uint8Array) {
     return this.#do(async () => {
       const record = await this.#usable(volume, offset, data.byteLength);
-      await this.#beforeWrite(record);
       this.#beats = true;
       await this.#link.write(record.id, offset, data);
     });
@@ -238,20 +236,6 @@ export class OpenClass implements api.DiskClass {
     return this.#closing;
   }
 
-  /** The first write of a session comes after a root that says so, and after maps that can be saved. */
-  async #beforeWrite(volume: VolumeRecord): Promise<void> {
-    if (!this.#state.written.has(volume.disk)) {
-      await lookAgain(this.#state, this.#state.pairsOf(volume));
-    }
-    const stale = [...this.#state.pairs.values()].some((pair) => pair.stale.size > 0);
-    const asProxy = this.#state.pairOfProxy(volume);
-    const firstOfProxy = asProxy !== undefined && !asProxy.proxyWritten;
-    if (!stale && !firstOfProxy && this.#state.changed) return;
-    await this.#state.commit((next) => {
-      for (const pair of next.pairs) if (pair.proxy === volume.id) pair.proxyWritten = true;
-    });
-  }
-
   #stop(): void {
     this.#open = false;
     clearInterval(this.#heart);
@@ -271,11 +255,7 @@ export class OpenClass implements api.DiskClass {
       await pair.save('changed');
       await pair.save('increment');
     }
-    if (clean && state.logIsOpen) {
-      const log = await state.log();
-      await this.#link.evict(log.extents);
-      await log.save();
-    }
+    if (clean && state.logIsOpen) await this.#link.emptyLog();
     const stamps = await takeStamps(state);
     reach('close:stamped');
     await state.commit(
@@ -370,72 +350,4 @@ export class OpenClass implements api.DiskClass {
     }
     return volume;
   }
-}
-
-/** The engine's side of the link: devices by volume, and durable verdicts when a side fails. */
-function groundOf(state: State): Ground {
-  const fail = (id: number, side: 'master' | 'proxy', error: unknown) => {
-    const reason = `writing to it failed: ${error instanceof Error ? error.message : error}`;
-    return state.commit((next) => {
-      const record = next.pairs.find((p) => p.id === id)!;
-      const volume = next.volumes.find((v) => v.id === record[side])!;
-      volume.invalid = { reason, since: state.host.now() };
-      volume.started = false;
-      record.joined = false;
-      record.copy = null;
-      record.direction = 'toProxy';
-      record.since = state.host.now();
-    });
-  };
-  return {
-    strands(volume) {
-      return state.record.pairs
-        .filter((p) => p.master === volume || p.proxy === volume)
-        .map((record) => ({ record, pair: state.pair(record) }));
-    },
-    device: (volume, access) => state.device(state.volumeById(volume), access),
-    flushVolume: (volume) => state.flushVolume(state.volumeById(volume)),
-    log: () => state.log(),
-    extentSize: state.tuning.extentSize,
-    async mirrorFailed({ record, pair }, regions, error) {
-      const { changed, pending } = pair.maps;
-      changed.set(regions.first, regions.count);
-      changed.or(pending);
-      pending.clearAll();
-      pair.settling.clear();
-      // What the failing side had not synced may be gone as well: everything hot has changed.
-      for (const { volume, extent } of (await state.log()).extents) {
-        if (volume === record.master) markExtent(pair, extent, state.tuning.extentSize);
-      }
-      pair.stale.add('changed');
-      pair.stale.add('pending');
-      await fail(record.id, 'proxy', error);
-    },
-    async preserveFailed({ record, pair }, error) {
-      pair.maps.changed.or(pair.maps.pending);
-      pair.maps.pending.clearAll();
-      pair.settling.clear();
-      pair.stale.add('changed');
-      pair.stale.add('pending');
-      await fail(record.id, targetOf(record.direction), error);
-    },
-    async masterFailed({ record, pair }, regions) {
-      pair.maps.pending.set(regions.first, regions.count);
-      pair.stale.add('pending');
-      await state.commit((next) => {
-        next.pairs.find((p) => p.id === record.id)!.copy ??= {
-          verb: 'recovery',
-          method: 'differential',
-          reason: 'a write to the master failed',
-        };
-      });
-    },
-  };
-}
-
-function markExtent(pair: Pair, extent: number, extentSize: number): void {
-  const perExtent = extentSize / pair.regionSize;
-  const first = extent * perExtent;
-  const count = Math.min(perExtent, pair.regions - first);
-  if (count > 0) pair.maps.changed.set(first, count);
 }

@@ -27,7 +27,7 @@ import type { Folder, Host } from '../device/host.ts';
 import { OffsetLayer } from '../device/layers/offset.ts';
 import type { Stamp } from '../device/stamp.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import { type Pair, viewOf } from '../proxy/pair.ts';
+import { type Durably, type Pair, viewOf } from '../proxy/pair.ts';
 import type { Side } from '../proxy/states.ts';
 import { type PairView, sourceOf, targetOf } from '../proxy/transitions.ts';
 import { requireWritable } from './examine.ts';
@@ -35,7 +35,7 @@ import { requireWritable } from './examine.ts';
 /** Sizes that only a simulation wants different, and then in every session of a class. */
 export type Tuning = { readonly extentSize: number; readonly extentsMax: number };
 
-type WrittenMap = { pair: Pair; name: MapName; file: MapFile };
+type WrittenMap = { pair: Pair; name: MapName; added: number; file: MapFile };
 
 export class State {
   readonly host: Host;
@@ -55,8 +55,11 @@ export class State {
   logDoubt: string | null = null;
   #log: IntentLog | undefined;
   readonly #devices = new Map<string, BlockDevice>();
+  readonly #opening = new Map<string, Promise<BlockDevice>>();
+  readonly #parts = new Map<string, OffsetLayer>();
   #broken: unknown;
   #committed = false;
+  #turns: Promise<unknown> = Promise.resolve();
 
   constructor(parts: {
     host: Host;
@@ -167,22 +170,42 @@ export class State {
     this.usable(volume);
     const disk = this.diskOf(volume);
     const key = `${access} ${disk.name}`;
-    let device = this.#devices.get(key);
-    if (!device) {
-      if (access === 'write') await this.requireWritable(volume);
-      device = await this.host.openDevice(disk.path, { readOnly: access === 'read' });
-      if (device.size < disk.size) {
-        await device.close();
-        throw new KageError(
-          'image-changed',
-          `disk ${disk.name}: ${disk.path} shrank from ${disk.size} to ${device.size} bytes`,
-          { data: { path: disk.path, disk: disk.name } },
-        );
+    if (!this.#devices.has(key)) {
+      let opening = this.#opening.get(key);
+      if (opening === undefined) {
+        opening = this.#open(volume, access).finally(() => this.#opening.delete(key));
+        this.#opening.set(key, opening);
       }
-      this.#devices.set(key, device);
+      this.#devices.set(key, await opening);
     }
-    if (access === 'write') this.written.add(disk.name);
-    return new OffsetLayer(device, volume.offset, volume.size);
+    return this.openDevice(volume, access)!;
+  }
+
+  /** The same, if it is open already. */
+  openDevice(volume: VolumeRecord, access: 'read' | 'write'): BlockDevice | undefined {
+    const device = this.#devices.get(`${access} ${volume.disk}`);
+    if (device === undefined) return undefined;
+    if (access === 'write') this.written.add(volume.disk);
+    const key = `${access} ${volume.id}`;
+    let part = this.#parts.get(key);
+    if (part?.below !== device || part.offset !== volume.offset) {
+      part = new OffsetLayer(device, volume.offset, volume.size);
+      this.#parts.set(key, part);
+    }
+    return part;
+  }
+
+  async #open(volume: VolumeRecord, access: 'read' | 'write'): Promise<BlockDevice> {
+    const disk = this.diskOf(volume);
+    if (access === 'write') await this.requireWritable(volume);
+    const device = await this.host.openDevice(disk.path, { readOnly: access === 'read' });
+    if (device.size >= disk.size) return device;
+    await device.close();
+    throw new KageError(
+      'image-changed',
+      `disk ${disk.name}: ${disk.path} shrank from ${disk.size} to ${device.size} bytes`,
+      { data: { path: disk.path, disk: disk.name } },
+    );
   }
 
   /** Throws unless the volume's image may be written now. */
@@ -256,13 +279,31 @@ export class State {
   // Committing
 
   /**
-   * Applies `change` to the record and makes it durable, with new generations of every stale map. On
-   * failure nothing may be written any more and the class has to be opened anew; on disk the last
-   * commit stands.
+   * Applies `change` to the record and makes it durable, with new generations of every stale map. One
+   * after the other: `change` is the place to alter maps as a whole, since no other commit can write
+   * them down half-changed. On failure nothing may be written any more and the class has to be opened
+   * anew; on disk the last commit stands.
+   *
+   * `switched`: the change is in force at once, in memory; this is called then, and waited for before
+   * anything is written.
    */
   async commit(
     change: (record: ClassRecord) => void,
-    options: { clean?: boolean } = {},
+    options: { clean?: boolean; switched?: () => void | Promise<void> } = {},
+  ): Promise<void> {
+    await this.turn(() => this.#commit(change, options));
+  }
+
+  /** Runs `work` while nothing is committed by others. It must not commit, nor wait for a hold. */
+  turn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turns.then(work);
+    this.#turns = result.catch(() => {});
+    return result;
+  }
+
+  async #commit(
+    change: (record: ClassRecord) => void,
+    options: { clean?: boolean; switched?: () => void | Promise<void> },
   ): Promise<void> {
     if (this.#broken !== undefined) throw this.#broken;
     await this.lock?.check();
@@ -273,6 +314,10 @@ export class State {
     next.epoch = this.lock?.epoch ?? next.epoch;
     let written: WrittenMap[];
     try {
+      if (options.switched) {
+        this.record = next;
+        await options.switched();
+      }
       written = await this.#writeMaps(next);
       await commitRoot(this.folder, this.kernel, next, this.host.now());
     } catch (error) {
@@ -282,13 +327,18 @@ export class State {
     }
     this.record = next;
     this.#committed = true;
-    for (const { pair, name, file } of written) {
-      await pair.files[name]?.close();
-      pair.files[name] = file;
-      pair.stale.delete(name);
+    for (const { pair, name, added, file } of written) {
+      await pair.replaceFile(name, file);
+      pair.stale.written(name, added);
     }
     await this.#sweep();
   }
+
+  /** Makes what was changed of one map durable: by its file, or by a commit if that has to be new. */
+  readonly saveMap: Durably = async (pair, name) => {
+    if (pair.canSave(name)) await pair.save(name);
+    else if (this.pairs.get(pair.id) === pair) await this.commit(() => {});
+  };
 
   async #writeMaps(next: ClassRecord): Promise<WrittenMap[]> {
     const written: WrittenMap[] = [];
@@ -296,7 +346,7 @@ export class State {
       for (const record of next.pairs) {
         const pair = this.pairs.get(record.id);
         if (!pair) continue;
-        for (const name of pair.stale) {
+        for (const [name, added] of pair.stale.now()) {
           record.maps[name] = next.generation + 1;
           const facts = {
             name: mapFileName(record, name),
@@ -304,7 +354,7 @@ export class State {
             regionSize: pair.regionSize,
           };
           const file = await MapFile.create(this.folder, facts, pair.maps[name]);
-          written.push({ pair, name, file });
+          written.push({ pair, name, added, file });
         }
       }
       if (written.length > 0) await this.folder.sync();

@@ -110,8 +110,7 @@ function nobodyWrote(state: State, record: PairRecord): boolean {
 export function abandonCopy(state: State, record: PairRecord): void {
   const pair = state.pair(record);
   pair.maps.changed.or(pair.maps.pending);
-  pair.maps.pending.clearAll();
-  pair.settling.clear();
+  pair.dropPending();
   pair.stale.add('changed');
   pair.stale.add('pending');
   record.copy = null;

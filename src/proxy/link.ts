@@ -1,21 +1,25 @@
 /**
- * Carries a client's reads, writes and flushes between the volumes of all pairs that a volume is in,
- * by the rows of the state table (`states.ts`) and in their order. One request at a time: the
- * caller holds everything that the request touches.
+ * Carries clients' reads, writes and flushes between the volumes of all pairs that a volume is in, by
+ * the rows of the state table (`states.ts`) and in their order. Requests overlap freely: those that
+ * meet, and the copier, take turns by holds on their regions. A request on warm data that no copy is
+ * under way for is done within the call, without a promise and without a hold.
  */
 
 import { assert } from '../base/assert.ts';
 import { reach } from '../base/faults.ts';
 import type { HotExtent, IntentLog } from '../bitmap/intent-log.ts';
 import type { Run } from '../bitmap/region-map.ts';
-import type { PairRecord } from '../catalog/records.ts';
+import type { MapName, PairRecord } from '../catalog/records.ts';
 import type { BlockDevice } from '../device/device.ts';
+import { type Hold, Holds } from './holds.ts';
+import { Intents } from './intents.ts';
 import type { Pair } from './pair.ts';
 import type { Side, WriteStep } from './states.ts';
 import { readFrom, sourceOf, stepIndex, targetOf, writeSteps } from './transitions.ts';
 
-/** Longest piece of a write, in hot extents: the intent log holds many times as many. */
-const PIECE_EXTENTS = 16;
+/** Hot extents that one piece of a write touches at most, and what part of the log that may be. */
+const PIECE_EXTENTS = 4;
+const PIECE_OF_LOG = 1 / 4;
 
 /** One pair as the volume at hand sees it. */
 export type Strand = { readonly record: PairRecord; readonly pair: Pair };
@@ -23,14 +27,32 @@ export type Strand = { readonly record: PairRecord; readonly pair: Pair };
 /** What the link stands on: the engine gives it devices, the log and durable verdicts. */
 export interface Ground {
   /** Pairs of a volume, as they are now. */
-  strands(volume: number): Strand[];
+  strands(volume: number): readonly Strand[];
+  /** What volumes that hold each other's data have in common: the master's number. */
+  family(volume: number): number;
+  /** The device, if it is open and nothing has to be written down before a write. */
+  ready(volume: number, access: 'read' | 'write'): BlockDevice | undefined;
   device(volume: number, access: 'read' | 'write'): Promise<BlockDevice>;
+  /** What has to be durable before the first write of a session. */
+  beginWrite(volume: number): Promise<void>;
   flushVolume(volume: number): Promise<void>;
   log(): Promise<IntentLog>;
+  /** Makes what was changed of a map durable. */
+  saveMap(pair: Pair, name: MapName): Promise<void>;
   /** Bytes of a hot extent, a multiple of every region size. */
   readonly extentSize: number;
-  /** Durably: parted, the proxy INVALID, these regions and all hot ones changed. */
-  mirrorFailed(strand: Strand, regions: Run, error: unknown): Promise<void>;
+  /** Extents that the log holds. */
+  readonly extentsMax: number;
+  /**
+   * Durably: parted, the proxy INVALID, these regions and all hot ones changed, and the extents that
+   * were on their way out of the log. In force at once.
+   */
+  mirrorFailed(
+    strand: Strand,
+    regions: Run,
+    error: unknown,
+    leaving?: readonly HotExtent[],
+  ): Promise<void>;
   /** Durably: the target of the unfinished copy INVALID, its pending regions changed. */
   preserveFailed(strand: Strand, error: unknown): Promise<void>;
   /** Durably: regions of which the master's write failed are pending to the proxy again. */
@@ -46,88 +68,317 @@ type Piece = {
   readonly steps: readonly (readonly WriteStep[])[];
 };
 
+/** Behind every volume: what only has to be over before a pause. */
+const BESIDE = 2 ** 53;
+
 export class Link {
   readonly #ground: Ground;
+  readonly #holds = new Holds();
+  readonly #intents: Intents;
+  readonly #pieceExtents: number;
 
   constructor(ground: Ground) {
     this.#ground = ground;
+    const share = Math.floor(ground.extentsMax * PIECE_OF_LOG);
+    this.#pieceExtents = Math.min(PIECE_EXTENTS, Math.max(1, share));
+    this.#intents = new Intents({ log: () => ground.log(), secure: (e) => this.#secure(e) });
   }
 
   /** Reads from where the table says the content is. */
-  async read(volume: number, offset: number, into: Uint8Array): Promise<void> {
-    const own = await this.#ground.device(volume, 'read');
-    const strands = this.#ground.strands(volume).filter((s) => isTarget(s, volume));
-    if (strands.length === 0) return await own.read(into, offset);
-    const { regionSize } = strands[0].pair;
-    for (let done = 0; done < into.byteLength; ) {
-      const region = Math.floor((offset + done) / regionSize);
-      const end = Math.min((region + 1) * regionSize - offset, into.byteLength);
-      // At most one pair of a volume can have the region pending on it.
-      const strand = strands.find(({ pair, record }) => {
-        const side = sideOf({ pair, record }, volume);
-        return readFrom(side, record.direction, pair.isPending(region)) !== side;
-      });
-      const device = strand ? await this.#ground.device(otherOf(strand, volume), 'read') : own;
-      await device.read(into.subarray(done, end), offset + done);
-      done = end;
+  read(volume: number, offset: number, into: Uint8Array): void | Promise<void> {
+    const device = this.#ground.ready(volume, 'read');
+    if (device === undefined || !this.#isWhole(volume, offset, into.byteLength)) {
+      return this.#readSlowly(volume, offset, into);
     }
+    return device.read(into, offset);
   }
 
-  /** Writes, tracked. Returns when the data is on every side it belongs to (not yet durable). */
-  async write(volume: number, offset: number, data: Uint8Array): Promise<void> {
+  /**
+   * Writes, tracked. Done when the data is on every side it belongs to (not yet durable). `data` is the
+   * link's until then.
+   */
+  write(volume: number, offset: number, data: Uint8Array): void | Promise<void> {
     if (data.byteLength === 0) return;
-    const own = await this.#ground.device(volume, 'write');
-    for (let done = 0; done < data.byteLength; ) {
-      // A failed side changes the pairs, so strands and steps are asked anew for each piece.
-      const strands = this.#ground.strands(volume);
-      const rest = data.subarray(done, done + PIECE_EXTENTS * this.#ground.extentSize);
-      const piece = this.#piece(strands, volume, offset + done, rest);
-      await this.#writePiece(own, volume, strands, piece);
-      done += piece.data.byteLength;
-    }
-    reach('write:done');
+    const device = this.#ground.ready(volume, 'write');
+    if (device === undefined) return this.#writeSlowly(volume, offset, data);
+    const strands = this.#ground.strands(volume);
+    const end = offset + data.byteLength;
+    const family = this.#ground.family(volume);
+    const plain =
+      data.byteLength <= (this.#pieceExtents - 1) * this.#ground.extentSize &&
+      this.#holds.isFree(family, ...aligned(strands, offset, end), true) &&
+      strands.every(({ pair }) => nothingPending(pair, offset, end));
+    if (!plain) return this.#writeSlowly(volume, offset, data);
+    const extents = strands.length === 0 ? [] : this.#extents(volume, offset, end);
+    if (!this.#intents.tryPin(extents)) return this.#writeSlowly(volume, offset, data);
+    return this.#writePlainly({ volume, device, strands, offset, data, extents });
   }
 
   /** FLUSH_STEPS: every side the writes went to, then the bits that the flush covers. */
   async flush(volume: number): Promise<void> {
-    await this.#ground.flushVolume(volume);
-    for (const strand of this.#ground.strands(volume)) {
-      const settles = strand.pair.settling.size > 0 && isTarget(strand, volume);
-      if (!strand.record.joined && !settles) continue;
+    const hold = await this.#holdBeside(volume);
+    try {
+      const strands = this.#ground.strands(volume);
+      // What settles later was perhaps written after the syncs.
+      const settling = strands.map(({ pair }) => pair.settlingNow());
+      await this.#ground.flushVolume(volume);
+      for (const [i, strand] of strands.entries()) {
+        const settles = settling[i].size > 0 && isTarget(strand, volume);
+        if (!strand.record.joined && !settles) continue;
+        if (!(await this.#flushMirror(strand, volume, []))) continue;
+        reach('flush:synced');
+        if (settles) await strand.pair.clearSettled(settling[i], this.#durably);
+        reach('flush:cleared');
+      }
+    } finally {
+      this.#holds.release(hold);
+    }
+  }
+
+  /** Syncs the other side. False: it is a joined proxy that failed, and the pair is parted now. */
+  async #flushMirror(
+    strand: Strand,
+    volume: number,
+    leaving: readonly HotExtent[],
+  ): Promise<boolean> {
+    try {
       await this.#ground.flushVolume(otherOf(strand, volume));
-      reach('flush:synced');
-      if (settles) await strand.pair.clearPending([...strand.pair.settling].map(single));
-      reach('flush:cleared');
+      return true;
+    } catch (error) {
+      if (!strand.record.joined || sideOf(strand, volume) === 'proxy') throw error;
+      await this.#ground.mirrorFailed(strand, { first: 0, count: 0 }, error, leaving);
+      return false;
     }
   }
 
   /** Settles every region of a pair: sides synced, bits durably clear. */
   async settle(strand: Strand): Promise<void> {
     const { pair, record } = strand;
-    if (pair.settling.size === 0) return;
+    if (!pair.settles) return;
+    const settling = pair.settlingNow();
     await this.#ground.flushVolume(volumeAt(record, sourceOf(record.direction)));
     await this.#ground.flushVolume(volumeAt(record, targetOf(record.direction)));
-    await pair.clearPending([...pair.settling].map(single));
+    await pair.clearSettled(settling, this.#durably);
   }
 
-  /** EVICT_STEPS: takes extents out of the log once nothing depends on them. */
-  async evict(extents: readonly HotExtent[]): Promise<void> {
-    if (extents.length === 0) return;
-    const log = await this.#ground.log();
+  /** Takes every extent out of the log; nobody writes meanwhile. */
+  async emptyLog(): Promise<void> {
+    await this.#intents.empty();
+  }
+
+  /** No extent leaves the log until `thaw` (between a switch in memory and its commit). */
+  freeze(): Promise<void> {
+    return this.#intents.freeze();
+  }
+
+  thaw(): void {
+    this.#intents.thaw();
+  }
+
+  /** Holds bytes of a family against clients, or lets others read them too. */
+  hold(family: number, from: number, to: number, exclusive = true): Hold | Promise<Hold> {
+    return this.#holds.acquire(family, from, to, exclusive);
+  }
+
+  /** Waits until nobody does anything with the family any more, and lets nobody begin. */
+  pause(family: number): Hold | Promise<Hold> {
+    return this.#holds.acquire(family, 0, Number.POSITIVE_INFINITY, true);
+  }
+
+  release(hold: Hold): void {
+    this.#holds.release(hold);
+  }
+
+  readonly #durably = (pair: Pair, name: MapName) => this.#ground.saveMap(pair, name);
+
+  /** True when the range of a volume holds its own content. */
+  #isWhole(volume: number, offset: number, length: number): boolean {
+    const end = offset + length;
+    return this.#ground
+      .strands(volume)
+      .every((s) => !isTarget(s, volume) || nothingPending(s.pair, offset, end));
+  }
+
+  async #readSlowly(volume: number, offset: number, into: Uint8Array): Promise<void> {
+    const own = await this.#ground.device(volume, 'read');
+    const hold = await this.#holdRegions(volume, offset, offset + into.byteLength, false);
+    try {
+      const strands = this.#ground.strands(volume).filter((s) => isTarget(s, volume));
+      if (strands.length === 0) return await own.read(into, offset);
+      const { regionSize } = strands[0].pair;
+      for (let done = 0; done < into.byteLength; ) {
+        const region = Math.floor((offset + done) / regionSize);
+        const end = Math.min((region + 1) * regionSize - offset, into.byteLength);
+        // At most one pair of a volume can have the region pending on it.
+        const strand = strands.find(({ pair, record }) => {
+          const side = sideOf({ pair, record }, volume);
+          return readFrom(side, record.direction, pair.isPending(region)) !== side;
+        });
+        const device = strand ? await this.#ground.device(otherOf(strand, volume), 'read') : own;
+        await device.read(into.subarray(done, end), offset + done);
+        done = end;
+      }
+    } finally {
+      this.#holds.release(hold);
+    }
+  }
+
+  /** A hold on the regions of a range. The family may become another one while it is waited for. */
+  async #holdRegions(volume: number, from: number, to: number, exclusive: boolean): Promise<Hold> {
+    for (;;) {
+      const family = this.#ground.family(volume);
+      const range = aligned(this.#ground.strands(volume), from, to);
+      const hold = await this.#holds.acquire(family, ...range, exclusive);
+      const now = aligned(this.#ground.strands(volume), from, to);
+      const same = this.#ground.family(volume) === family;
+      if (same && now[0] === range[0] && now[1] === range[1]) return hold;
+      this.#holds.release(hold);
+    }
+  }
+
+  /** What needs no region to itself, only that no verb switches meanwhile. */
+  async #holdBeside(volume: number): Promise<Hold> {
+    for (;;) {
+      const family = this.#ground.family(volume);
+      const hold = await this.#holds.acquire(family, BESIDE, BESIDE + 1, false);
+      if (this.#ground.family(volume) === family) return hold;
+      this.#holds.release(hold);
+    }
+  }
+
+  /** Joined and parted pairs of which no region in the range is under way: two steps each. */
+  #writePlainly(work: PlainWrite): void | Promise<void> {
+    const { volume, strands, offset, data, extents } = work;
+    const regionsOf = ({ pair }: Strand) => regionsBetween(pair, offset, offset + data.byteLength);
+    for (const strand of strands) {
+      if (strand.record.joined) continue;
+      const { first, count } = regionsOf(strand);
+      strand.pair.maps.changed.set(first, count);
+    }
+    let result = attempt(() => work.device.write(data, offset));
+    if (strands.length > 0) {
+      result = onError(result, async (error) => {
+        for (const strand of strands) {
+          if (strand.record.joined) await this.#ground.masterFailed(strand, regionsOf(strand));
+        }
+        throw error;
+      });
+      result = chain(result, () => reach('write:one-side'));
+    }
+    for (const strand of strands) {
+      if (strand.record.joined) {
+        result = chain(result, () => this.#mirrorPlainly(strand, volume, regionsOf(strand), work));
+      }
+    }
+    if (result === undefined) {
+      this.#intents.unpin(extents);
+      reach('write:done');
+      return;
+    }
+    // Nothing else has run since the range was found free.
+    const range = aligned(strands, offset, offset + data.byteLength);
+    const hold = this.#holds.acquire(this.#ground.family(volume), ...range, true) as Hold;
+    return result
+      .finally(() => {
+        this.#intents.unpin(extents);
+        this.#holds.release(hold);
+      })
+      .then(() => reach('write:done'));
+  }
+
+  #mirrorPlainly(
+    strand: Strand,
+    volume: number,
+    regions: Run,
+    { data, offset }: PlainWrite,
+  ): void | Promise<void> {
+    const other = this.#ground.ready(otherOf(strand, volume), 'write');
+    const written = attempt(
+      other
+        ? () => other.write(data, offset)
+        : () => this.#writeOther(strand, volume, offset, data),
+    );
+    return onError(
+      chain(written, () => strand.pair.maps.increment.set(regions.first, regions.count)),
+      (error) => this.#ground.mirrorFailed(strand, regions, error),
+    );
+  }
+
+  async #writeOther(
+    strand: Strand,
+    volume: number,
+    offset: number,
+    data: Uint8Array,
+  ): Promise<void> {
+    const other = await this.#ground.device(otherOf(strand, volume), 'write');
+    await other.write(data, offset);
+  }
+
+  async #writeSlowly(volume: number, offset: number, data: Uint8Array): Promise<void> {
+    await this.#ground.beginWrite(volume);
+    const own = await this.#ground.device(volume, 'write');
+    for (let done = 0; done < data.byteLength; ) {
+      const begin = offset + done;
+      // Up to the end of an extent, so that a piece needs few of them at once.
+      const most = this.#pieceExtents * this.#ground.extentSize;
+      const rest = data.subarray(done, done + most - (begin % this.#ground.extentSize));
+      const hold = await this.#holdRegions(volume, begin, begin + rest.byteLength, true);
+      try {
+        done += await this.#writeHeld(own, volume, begin, rest);
+      } finally {
+        this.#holds.release(hold);
+      }
+    }
+    reach('write:done');
+  }
+
+  /** Writes the longest piece of `data` whose regions take the same steps; its length in bytes. */
+  async #writeHeld(
+    own: BlockDevice,
+    volume: number,
+    offset: number,
+    data: Uint8Array,
+  ): Promise<number> {
+    const tracked = this.#ground.strands(volume).length > 0;
+    const extents = tracked ? this.#extents(volume, offset, offset + data.byteLength) : [];
+    // Before the steps are chosen: a pair that fails while this waits takes others, and one that fails
+    // later marks what is hot.
+    await this.#intents.pin(extents);
+    try {
+      const strands = this.#ground.strands(volume);
+      const piece = this.#piece(strands, volume, offset, data);
+      await this.#writePiece(own, volume, strands, piece);
+      return piece.data.byteLength;
+    } finally {
+      this.#intents.unpin(extents);
+    }
+  }
+
+  /** EVICT_STEPS: what these extents stand for needs no log any more. */
+  async #secure(extents: readonly HotExtent[]): Promise<void> {
     for (const volume of new Set(extents.map((e) => e.volume))) {
-      for (const { record, pair } of this.#ground.strands(volume)) {
+      for (const strand of this.#ground.strands(volume)) {
+        const { record, pair } = strand;
         if (record.joined) {
           await this.#ground.flushVolume(record.master);
-          await this.#ground.flushVolume(record.proxy);
-          await pair.save('increment');
+          if (!(await this.#flushMirror(strand, record.master, extents))) continue;
+          await this.#ground.saveMap(pair, 'increment');
         } else {
-          await pair.save('changed');
+          await this.#ground.saveMap(pair, 'changed');
         }
       }
     }
     reach('evict:bits-durable');
-    log.leave(extents);
-    reach('evict:done');
+  }
+
+  #extents(volume: number, from: number, to: number): HotExtent[] {
+    const { extentSize } = this.#ground;
+    const extents: HotExtent[] = [];
+    const last = Math.floor((to - 1) / extentSize);
+    for (let extent = Math.floor(from / extentSize); extent <= last; extent++) {
+      extents.push({ volume, extent });
+    }
+    return extents;
   }
 
   /** The longest prefix of `data` whose regions all take the same steps. */
@@ -154,7 +405,7 @@ export class Link {
       writeSteps({
         joined: strand.record.joined,
         pending: strand.pair.isPending(region),
-        settling: strand.pair.settling.has(region),
+        settling: strand.pair.isSettling(region),
         role: isTarget(strand, volume) ? 'target' : 'source',
       }),
     );
@@ -164,7 +415,10 @@ export class Link {
     return a.every((steps, i) => steps.join() === b[i].join());
   }
 
-  /** Runs the steps of all strands merged in the one order; `write` happens once. */
+  /**
+   * Runs the steps of all strands merged in the one order; `write` happens once. The extents are hot
+   * already.
+   */
   async #writePiece(
     own: BlockDevice,
     volume: number,
@@ -177,8 +431,7 @@ export class Link {
     const given = new Set<Strand>();
     for (const step of order) {
       if (step === 'write') await this.#writeOwn(own, strands, piece);
-      else if (step === 'intent') await this.#enterLog(volume, piece);
-      else {
+      else if (step !== 'intent') {
         for (const [i, strand] of strands.entries()) {
           if (!piece.steps[i].includes(step) || given.has(strand)) continue;
           const goesOn = await this.#step(step, strand, volume, own, piece);
@@ -215,7 +468,7 @@ export class Link {
       case 'mirror':
         return await this.#mirror(strand, volume, piece);
       case 'settling':
-        for (let i = 0; i < piece.regions.count; i++) pair.settling.add(piece.regions.first + i);
+        pair.beginSettling(piece.regions);
         return true;
       default:
         assert(false, `step ${step} is no step of a pair`);
@@ -236,7 +489,7 @@ export class Link {
         await this.#ground.flushVolume(target);
         reach('write:preserve-synced');
       } else {
-        await pair.clearPending([regions]);
+        await pair.clearPending([regions], this.#durably);
         reach('write:preserve-cleared');
       }
       return true;
@@ -272,18 +525,6 @@ export class Link {
     await move(piece.offset + piece.data.byteLength, end);
   }
 
-  async #enterLog(volume: number, piece: Piece): Promise<void> {
-    const log = await this.#ground.log();
-    const { extentSize } = this.#ground;
-    const first = Math.floor(piece.offset / extentSize);
-    const last = Math.floor((piece.offset + piece.data.byteLength - 1) / extentSize);
-    const extents: HotExtent[] = [];
-    for (let extent = first; extent <= last; extent++) extents.push({ volume, extent });
-    if (log.covers(extents)) return;
-    await this.evict(log.victims(extents));
-    await log.enter(extents);
-  }
-
   async #writeOwn(own: BlockDevice, strands: readonly Strand[], piece: Piece): Promise<void> {
     try {
       await own.write(piece.data, piece.offset);
@@ -311,8 +552,60 @@ export class Link {
   }
 }
 
-function single(first: number): Run {
-  return { first, count: 1 };
+type PlainWrite = {
+  readonly volume: number;
+  readonly device: BlockDevice;
+  readonly strands: readonly Strand[];
+  readonly offset: number;
+  readonly data: Uint8Array;
+  readonly extents: readonly HotExtent[];
+};
+
+/** The regions that a range of bytes touches. */
+function regionsBetween({ regionSize }: Pair, from: number, to: number): Run {
+  const first = Math.floor(from / regionSize);
+  return { first, count: Math.ceil(to / regionSize) - first };
+}
+
+/** True when no region in the range is pending or settling. */
+function nothingPending(pair: Pair, from: number, to: number): boolean {
+  if (pair.pendingEmpty) return true;
+  const { first, count } = regionsBetween(pair, from, to);
+  if (pair.maps.pending.nextSet(first) < first + count) return false;
+  for (let region = first; region < first + count; region++) {
+    if (pair.isSettling(region)) return false;
+  }
+  return true;
+}
+
+/** A range of bytes out to whole regions; all pairs of a family have one region size. */
+function aligned(strands: readonly Strand[], from: number, to: number): [number, number] {
+  if (strands.length === 0) return [from, to];
+  const { regionSize } = strands[0].pair;
+  return [Math.floor(from / regionSize) * regionSize, Math.ceil(to / regionSize) * regionSize];
+}
+
+/** What is thrown at once is a rejection, like what comes later. */
+function attempt(work: () => void | Promise<void>): void | Promise<void> {
+  try {
+    return work();
+  } catch (error) {
+    return Promise.reject(error);
+  }
+}
+
+function chain(
+  before: void | Promise<void>,
+  next: () => void | Promise<void>,
+): void | Promise<void> {
+  return before === undefined ? attempt(next) : before.then(next);
+}
+
+function onError(
+  work: void | Promise<void>,
+  then: (error: unknown) => Promise<void>,
+): void | Promise<void> {
+  return work?.catch(then);
 }
 
 export function volumeAt(record: PairRecord, side: Side): number {

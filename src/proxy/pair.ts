@@ -1,12 +1,14 @@
 /**
  * A pair while its class is open: its record and its three maps, in memory and on disk.
  *
- * A region of `pending` that was filled by a client's write is *settling*: its bit stays set in the
- * map (so that no save of a neighbour clears it too early) and reads already use the target.
+ * A region of `pending` that was filled by a client's write, or brought by the copier, is *settling*:
+ * its bit stays set in the map (so that no save of a neighbour clears it too early) and reads already
+ * use the target. It settles when both sides were synced since, and its clear bit is durable.
  * Maps that differ from their files in more than settled bits are *stale*; the next commit writes
  * a new generation of them.
  */
 
+import { assert } from '../base/assert.ts';
 import { MapFile } from '../bitmap/map-file.ts';
 import { RegionMap, type Run } from '../bitmap/region-map.ts';
 import { MAP_NAMES, type MapName, mapFileName, type PairRecord } from '../catalog/records.ts';
@@ -24,8 +26,10 @@ export class Pair {
   readonly regions: number;
   readonly maps: Maps;
   readonly files: Partial<Record<MapName, MapFile>>;
-  readonly stale = new Set<MapName>();
-  readonly settling = new Set<number>();
+  readonly stale = new StaleMaps();
+  /** Regions, each with a number of its own for each time it began to settle. */
+  readonly #settling = new Map<number, number>();
+  #begun = 0;
   #saving: Promise<void> = Promise.resolve();
 
   constructor(record: PairRecord, size: number, maps: Maps, files: Pair['files'] = {}) {
@@ -84,35 +88,103 @@ export class Pair {
   }
 
   isPending(region: number): boolean {
-    return !this.settling.has(region) && this.maps.pending.has(region);
+    return !this.#settling.has(region) && this.maps.pending.has(region);
+  }
+
+  isSettling(region: number): boolean {
+    return this.#settling.has(region);
+  }
+
+  /** True when no copy is unfinished, and that is durable. */
+  get pendingEmpty(): boolean {
+    return this.#settling.size === 0 && this.maps.pending.isEmpty();
+  }
+
+  /** The regions' content is on the target from now on, not yet durable. */
+  beginSettling({ first, count }: Run): void {
+    for (let region = first; region < first + count; region++) {
+      this.#settling.set(region, this.#begun++);
+    }
+  }
+
+  /** Content of the target that is not as it should be: the regions are plainly pending again. */
+  pendAgain({ first, count }: Run): void {
+    this.maps.pending.set(first, count);
+    if (this.#settling.size === 0) return;
+    for (let region = first; region < first + count; region++) this.#settling.delete(region);
+  }
+
+  /** The copy is given up: nothing is pending or settling any more. */
+  dropPending(): void {
+    this.maps.pending.clearAll();
+    this.#settling.clear();
+  }
+
+  /** What is settling now: a sync of both sides that begins after this covers it. */
+  settlingNow(): ReadonlyMap<number, number> {
+    return new Map(this.#settling);
+  }
+
+  get settles(): boolean {
+    return this.#settling.size > 0;
   }
 
   /**
-   * Clears pending bits and makes that durable. The caller has synced both sides. When it fails the
-   * regions are what they were, so that nobody takes them for durably clear.
+   * Clears the bits of regions that were settling before both sides were synced, durably. A region
+   * that has become pending since, or has settled and begun anew, is left alone.
    */
-  async clearPending(runs: readonly Run[]): Promise<void> {
-    const settled: number[] = [];
-    for (const { first, count } of runs) {
-      this.maps.pending.clear(first, count);
-      if (this.settling.size === 0) continue;
-      for (let region = first; region < first + count; region++) {
-        if (this.settling.delete(region)) settled.push(region);
-      }
+  async clearSettled(before: ReadonlyMap<number, number>, durably: Durably): Promise<void> {
+    const regions: number[] = [];
+    for (const [region, begun] of before) {
+      if (this.#settling.get(region) === begun) regions.push(region);
     }
+    if (regions.length === 0) return;
+    for (const run of runsOf(regions)) this.maps.pending.clear(run.first, run.count);
     try {
-      await this.save('pending');
+      await durably(this, 'pending');
     } catch (error) {
-      for (const { first, count } of runs) this.maps.pending.set(first, count);
-      for (const region of settled) this.settling.add(region);
+      // Nobody may take them for durably clear.
+      for (const region of regions) {
+        if (this.#settling.get(region) === before.get(region)) this.maps.pending.set(region);
+      }
       throw error;
     }
+    for (const region of regions) {
+      if (this.#settling.get(region) !== before.get(region)) continue;
+      // Another call that failed meanwhile has put the bit back, and it was saved so.
+      assert(!this.maps.pending.has(region), 'a settled region was not saved');
+      // Until now a write to the source had to settle it first.
+      this.#settling.delete(region);
+    }
+  }
+
+  /** Clears pending bits durably. The caller holds the regions and has synced both sides. */
+  async clearPending(runs: readonly Run[], durably: Durably): Promise<void> {
+    for (const run of runs) this.beginSettling(run);
+    const held = new Map<number, number>();
+    for (const { first, count } of runs) {
+      for (let region = first; region < first + count; region++) {
+        held.set(region, this.#settling.get(region)!);
+      }
+    }
+    await this.clearSettled(held, durably);
   }
 
   /** Saves what was touched of one map. A map without a good file waits for the next commit. */
   async save(name: MapName): Promise<void> {
     const turn = this.#saving.then(async () => {
       if (!this.stale.has(name)) await this.files[name]?.save(this.maps[name]);
+    });
+    this.#saving = turn.catch(() => {});
+    await turn;
+  }
+
+  /** A new generation of a map; the older file is closed when nothing is being saved there. */
+  async replaceFile(name: MapName, file: MapFile): Promise<void> {
+    const turn = this.#saving.then(async () => {
+      const before = this.files[name];
+      this.files[name] = file;
+      await before?.close();
     });
     this.#saving = turn.catch(() => {});
     await turn;
@@ -131,6 +203,47 @@ export class Pair {
   }
 }
 
+/** Makes what was changed of a map durable, by its file or by a commit. */
+export type Durably = (pair: Pair, name: MapName) => Promise<void>;
+
+/** Names of maps that the next commit writes anew; each `add` counts, also during a commit. */
+export class StaleMaps {
+  readonly #added = new Map<MapName, number>();
+  #count = 0;
+
+  add(name: MapName): void {
+    this.#added.set(name, ++this.#count);
+  }
+
+  has(name: MapName): boolean {
+    return this.#added.has(name);
+  }
+
+  get size(): number {
+    return this.#added.size;
+  }
+
+  /** As it is now, for `written`. */
+  now(): ReadonlyMap<MapName, number> {
+    return new Map(this.#added);
+  }
+
+  /** A new generation of the map was committed, which held what was added until `added`. */
+  written(name: MapName, added: number): void {
+    if (this.#added.get(name) === added) this.#added.delete(name);
+  }
+}
+
+function* runsOf(regions: readonly number[]): Generator<Run> {
+  const sorted = [...regions].sort((a, b) => a - b);
+  for (let i = 0; i < sorted.length; ) {
+    let end = i + 1;
+    while (end < sorted.length && sorted[end] === sorted[end - 1] + 1) end++;
+    yield { first: sorted[i], count: end - i };
+    i = end;
+  }
+}
+
 export function regionCount(size: number, regionSize: number): number {
   return Math.ceil(size / regionSize);
 }
@@ -144,7 +257,7 @@ export function viewOf(
   return {
     joined: record.joined,
     direction: record.direction,
-    pendingEmpty: pair.maps.pending.isEmpty(),
+    pendingEmpty: pair.pendingEmpty,
     masterValid: valid.master,
     proxyValid: valid.proxy,
   };

@@ -7,8 +7,9 @@ export class OffsetLayer implements BlockDevice {
   readonly name: string;
   readonly size: number;
   readonly readOnly: boolean;
-  readonly #below: BlockDevice;
-  readonly #offset: number;
+  readonly below: BlockDevice;
+  /** Byte of the device below at which this part begins. */
+  readonly offset: number;
   #open = true;
 
   constructor(below: BlockDevice, offset: number, size: number) {
@@ -16,28 +17,28 @@ export class OffsetLayer implements BlockDevice {
     this.name = below.name;
     this.size = size;
     this.readOnly = below.readOnly;
-    this.#below = below;
-    this.#offset = offset;
+    this.below = below;
+    this.offset = offset;
   }
 
   read(into: Uint8Array, offset: number): void | Promise<void> {
     this.#check(offset, into.byteLength);
-    return this.#below.read(into, this.#offset + offset);
+    return this.below.read(into, this.offset + offset);
   }
 
   write(from: Uint8Array, offset: number): void | Promise<void> {
     this.#check(offset, from.byteLength);
-    return this.#below.write(from, this.#offset + offset);
+    return this.below.write(from, this.offset + offset);
   }
 
   zero(offset: number, length: number): void | Promise<void> {
     this.#check(offset, length);
-    return this.#below.zero(this.#offset + offset, length);
+    return this.below.zero(this.offset + offset, length);
   }
 
   flush(): Promise<void> {
     this.#check(0, 0);
-    return this.#below.flush();
+    return this.below.flush();
   }
 
   async close(): Promise<void> {
