@@ -7,6 +7,9 @@
 export const STEPS = {
   'image:recorded': 'a created image is in the catalog, its file not yet made',
   'image:created': 'the image file exists at full length and its folder is synced',
+  'image:whole': 'a copy to a new image is complete and synced, the image not yet renamed',
+  'class:removed': 'a root that says that the class is gone is durable, its files still there',
+  'class:last-root': 'that root is the last file of the class',
   'intent:before-write': 'a hot extent is about to be made durable',
   'intent:durable': 'a hot extent is durable, the write it covers not yet issued',
   'write:preserved': 'old content is in the target, not yet synced',

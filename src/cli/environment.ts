@@ -31,7 +31,8 @@ export type EngineApi = {
   copyImage(
     source: string,
     target: string,
-    options: EngineOptions & CopyOptions & { regionSize?: number },
+    options: EngineOptions &
+      CopyOptions & { regionSize?: number; onOverwrite?: () => void | Promise<void> },
   ): Promise<ImageReport>;
 };
 
@@ -47,6 +48,7 @@ export type CliEnvironment = {
   readonly stdout: Output;
   readonly stderr: Output;
   readonly stdinIsTTY: boolean;
+  /** Throws `usage` at once when nothing can be read from it. */
   readStdin(): AsyncIterable<Uint8Array>;
   /** Undefined when unset, and when the runtime does not let us look. */
   env(name: string): string | undefined;

@@ -4,10 +4,11 @@
  */
 
 import './guarded-env.ts';
-import { existsSync, writeSync } from 'node:fs';
+import { createReadStream, existsSync, fstatSync, readFileSync, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { basename } from 'node:path';
-import { EXIT, errnoOf, ioError } from '../base/errors.ts';
+import { EXIT, errnoOf, ioError, KageError } from '../base/errors.ts';
+import { CHUNK_SIZE } from '../base/limits.ts';
 import { copyImage, diffImages } from '../engine/images.ts';
 import { findImage, listClasses, openClass, readClass, reopenCatalog } from '../engine/open.ts';
 import type { CliEnvironment, Output } from './environment.ts';
@@ -79,6 +80,40 @@ function signalOfInterrupts(): AbortSignal {
   return controller.signal;
 }
 
+/**
+ * Standard input as a stream. The runtimes' own one gives nothing for a block device or a directory,
+ * as if that were empty: what can be read at once is read from the descriptor.
+ */
+function inputOf(fd: 0) {
+  const stat = allowed(() => fstatSync(fd));
+  if (stat?.isDirectory()) throw noInput('is a directory');
+  if (stat === undefined || (stat.isCharacterDevice() && wasClosed(fd))) throw noInput('is closed');
+  const isStored = stat.isFile() || stat.isBlockDevice();
+  if (!isStored) return process.stdin;
+  return createReadStream('', { fd, highWaterMark: CHUNK_SIZE });
+}
+
+function noInput(why: string): KageError {
+  return new KageError('usage', `standard input ${why}: there is nothing to read`, {
+    hint: 'give the data with `< FILE` or through a pipe; `< /dev/null` if there shall be none',
+  });
+}
+
+/** The null device, from major and minor number. */
+const NULL_DEVICE = 0x103;
+const O_RDWR = 2;
+
+/**
+ * The runtimes put the null device, for reading and writing, in the place of a closed descriptor.
+ * Who asks for an empty input opens it for reading. Without the right to look it is as good as that.
+ */
+function wasClosed(fd: number): boolean {
+  if (fstatSync(fd).rdev !== NULL_DEVICE) return false;
+  const facts = allowed(() => readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')) ?? '';
+  const flags = Number.parseInt(/^flags:\s*(\d+)$/m.exec(facts)?.[1] ?? '0', 8);
+  return (flags & O_RDWR) !== 0;
+}
+
 const signal = signalOfInterrupts();
 
 const environment: CliEnvironment = {
@@ -88,9 +123,10 @@ const environment: CliEnvironment = {
     return allowed(() => process.stdin.isTTY) === true;
   },
   readStdin: () => {
+    const input = inputOf(0);
     // Ctrl-C must not wait for the next data.
-    signal.addEventListener('abort', () => process.stdin.destroy(signal.reason));
-    return process.stdin;
+    signal.addEventListener('abort', () => input.destroy(signal.reason));
+    return input;
   },
   env: (name) => allowed(() => process.env[name]),
   userId: () => allowed(() => process.getuid?.()),

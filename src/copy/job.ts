@@ -14,7 +14,7 @@ import type { BlockDevice } from '../device/device.ts';
 import type { Crew } from './crew.ts';
 import { Pace } from './pace.ts';
 import { bytesOf, type Piece, pieces } from './plan.ts';
-import type { TaskResult } from './task.ts';
+import type { Range, TaskResult } from './task.ts';
 
 export type JobProgress = {
   doneBytes: number;
@@ -27,8 +27,20 @@ export type JobProgress = {
   finished: boolean;
 };
 
+/** Between the copier and clients who use the volumes meanwhile. */
+export interface CopyGuard {
+  /**
+   * Waits until nobody uses the piece and keeps it so until `leave`. `ranges`: what of it still has to be
+   * copied.
+   */
+  enter(piece: Piece): Promise<{ ranges: readonly Range[]; leave(copied: boolean): void }>;
+  /** Called before both sides are synced. The answer clears durably what was copied before. */
+  batch(): () => Promise<void>;
+}
+
 export type JobOptions = {
   readonly crew: Crew;
+  readonly guard?: CopyGuard;
   readonly source: BlockDevice;
   readonly target: BlockDevice;
   /** Regions to do; read while the job runs, changed only by `clear`. */
@@ -61,6 +73,9 @@ export type JobResult = {
 };
 
 const PROGRESS_MS = 500;
+/** What a piece may keep clients from, bytes, when it is put together from regions here and there. */
+const LIVE_SPAN = 4 * CHUNK_SIZE;
+const NOTHING: TaskResult = { bytesRead: 0, bytesWritten: 0, regions: [], regionCount: 0 };
 /** What each member of a crew gets at least, if there is enough work. */
 const PIECES_EACH = 32;
 const BREATH_MS = 100;
@@ -104,7 +119,9 @@ class Job {
   async run(): Promise<JobResult> {
     const { crew, signal, delayMs } = this.#o;
     const atOnce = delayMs ? 1 : crew.members;
-    const queue = pieces(this.#o.pending, this.#o.regionSize, this.#o.size, this.#pieceSize());
+    const { pending, regionSize, size, guard } = this.#o;
+    const span = guard ? LIVE_SPAN : undefined;
+    const queue = pieces(pending, regionSize, size, this.#pieceSize(), span);
     const member = async () => {
       for (;;) {
         if (this.#error !== undefined || signal?.aborted) return;
@@ -126,12 +143,25 @@ class Job {
 
   async #one(piece: Piece): Promise<void> {
     try {
-      const result = await this.#o.crew.run(piece.ranges);
+      const { guard, crew } = this.#o;
+      const result = guard ? await this.#guarded(guard, piece) : await crew.run(piece.ranges);
       this.#count(piece, result);
       await this.#breathe();
       await this.#pace.done(piece.length);
     } catch (error) {
       this.#error ??= error;
+    }
+  }
+
+  async #guarded(guard: CopyGuard, piece: Piece): Promise<TaskResult> {
+    const { ranges, leave } = await guard.enter(piece);
+    let copied = false;
+    try {
+      const result = ranges.length === 0 ? NOTHING : await this.#o.crew.run(ranges);
+      copied = true;
+      return result;
+    } finally {
+      leave(copied);
     }
   }
 
@@ -182,17 +212,19 @@ class Job {
     const batch = this.#unsynced;
     if (batch.length === 0) return;
     this.#unsynced = [];
-    if (this.#o.clear === undefined) {
+    const { guard } = this.#o;
+    if (this.#o.clear === undefined && guard === undefined) {
       await this.#sync(this.#o.target);
       return;
     }
+    const clear = guard?.batch() ?? (() => this.#o.clear!(batch));
     reach('copy:written');
     await this.#sync(this.#o.source);
     reach('copy:source-synced');
     await this.#sync(this.#o.target);
     if (this.#syncFailed) return; // Another member's sync failed meanwhile.
     reach('copy:target-synced');
-    await this.#o.clear(batch);
+    await clear();
     reach('copy:cleared');
   }
 
@@ -207,7 +239,8 @@ class Job {
 
   #pieceSize(): number {
     const { delayMs, rateBytesPerSec } = this.#o;
-    if (delayMs) return CHUNK_SIZE;
+    // Clients wait for a piece.
+    if (delayMs || this.#o.guard) return CHUNK_SIZE;
     if (rateBytesPerSec) return Math.min(TASK_SIZE, Math.max(1, rateBytesPerSec / 8));
     // Small work is still spread over the crew, and nobody waits long for the last one.
     const share = this.#total / this.#o.crew.members / PIECES_EACH;

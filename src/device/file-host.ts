@@ -133,11 +133,7 @@ export class FileHost implements Host {
     try {
       fd = fs.openSync(file, 'wx', 0o600);
     } catch (error) {
-      if (errnoOf(error) === 'EEXIST') {
-        throw new KageError('image-exists', `${file}: a file is there already`, {
-          data: { path: file },
-        });
-      }
+      if (errnoOf(error) === 'EEXIST') throw imageExists(file);
       throw ioError('making the image', file, error);
     }
     try {
@@ -158,6 +154,35 @@ export class FileHost implements Host {
       syncFolder(path.dirname(file));
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw ioError('removing the image', file, error);
+    }
+  }
+
+  async renameImage(from: string, to: string): Promise<void> {
+    try {
+      if (fs.lstatSync(to, { throwIfNoEntry: false }) !== undefined) throw imageExists(to);
+      fs.renameSync(from, to);
+      syncFolder(path.dirname(to));
+    } catch (error) {
+      throw ioError(`renaming it to ${to}`, from, error);
+    }
+  }
+
+  async namesFrom(file: string): Promise<string[]> {
+    const folder = path.dirname(file);
+    try {
+      const names = fs.readdirSync(folder).map((name) => path.join(folder, name));
+      return names.filter((name) => name.startsWith(file)).sort();
+    } catch (error) {
+      throw ioError('listing', folder, error);
+    }
+  }
+
+  hasOpen(pid: number, file: string): boolean {
+    const descriptors = `/proc/${pid}/fd`;
+    try {
+      return fs.readdirSync(descriptors).some((fd) => linkAt(`${descriptors}/${fd}`) === file);
+    } catch {
+      return false; // It has ended, or is another user's.
     }
   }
 
@@ -262,6 +287,21 @@ function opens(file: string, flags: number): string {
     return '';
   } catch (error) {
     return errnoOf(error) || 'denied';
+  }
+}
+
+function imageExists(file: string): KageError {
+  return new KageError('image-exists', `${file}: a file is there already`, {
+    data: { path: file },
+  });
+}
+
+/** What a symbolic link says; undefined where there is none (any more). */
+function linkAt(file: string): string | undefined {
+  try {
+    return fs.readlinkSync(file);
+  } catch {
+    return undefined;
   }
 }
 

@@ -51,6 +51,15 @@ export interface Host {
   createImage(path: string, size: number): Promise<void>;
   /** Removes an image that `createImage` made and syncs its folder; nothing if it is not there. */
   removeImage(path: string): Promise<void>;
+  /**
+   * Gives an image another name in its folder and syncs that. Throws `image-exists` if the name is
+   * taken when it looks.
+   */
+  renameImage(from: string, to: string): Promise<void>;
+  /** Paths of everything in the folder of a canonical path whose path begins with that, sorted. */
+  namesFrom(path: string): Promise<string[]>;
+  /** True when a process is seen to have the file open; false also where nobody may look. */
+  hasOpen(pid: number, path: string): boolean;
   folder(path: string): Folder;
   /** True where a copy worker in a thread can open the same paths. */
   readonly threads: boolean;

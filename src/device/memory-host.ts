@@ -252,6 +252,23 @@ export class MemoryHost implements Host {
     this.disks.delete(path);
   }
 
+  async renameImage(from: string, to: string): Promise<void> {
+    const disk = this.disks.get(from);
+    assert(disk !== undefined, `rename of ${from}, which is not there`);
+    if (this.disks.has(to)) throw new KageError('image-exists', `${to}: a file is there already`);
+    this.disks.delete(from);
+    this.disks.set(to, disk);
+  }
+
+  async namesFrom(path: string): Promise<string[]> {
+    return [...this.disks.keys()].filter((name) => name.startsWith(path)).sort();
+  }
+
+  /** No process of this world outlives another. */
+  hasOpen(): boolean {
+    return false;
+  }
+
   folder(path: string): Folder {
     return new MemoryFolder(path, this);
   }

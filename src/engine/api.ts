@@ -53,6 +53,8 @@ export type CopyOptions = RunOptions & {
   readonly compare?: boolean;
   /** Throw `differential-refused` instead of a compare or full copy. */
   readonly differentialOnly?: boolean;
+  /** `false`: answer when the verb is committed, and copy beside other calls (a `live` class). */
+  readonly wait?: boolean;
 };
 
 export type CopyReport = {
@@ -185,6 +187,24 @@ export type AddRequest = {
   readonly exclusive?: boolean;
 };
 
+/**
+ * A volume in use. Offsets and lengths are bytes inside [0, size). `read`, `write` and `zero` answer
+ * nothing when they are done at once, else a promise; they throw or reject with `KageError`.
+ */
+export interface AttachedVolume {
+  readonly name: string;
+  readonly size: number;
+  readonly readOnly: boolean;
+  read(into: Uint8Array, offset: number): void | Promise<void>;
+  /** Tracked. `from` must not change until it is done. */
+  write(from: Uint8Array, offset: number): void | Promise<void>;
+  /** Reads as zeros afterwards. */
+  zero(offset: number, length: number): void | Promise<void>;
+  /** Every write that was done before this call is durable afterwards, on all sides. */
+  flush(): Promise<void>;
+  close(): Promise<void>;
+}
+
 /** An open class: this process alone may change it until `close`. */
 export interface DiskClass {
   readonly name: string;
@@ -247,7 +267,13 @@ export interface DiskClass {
   /** `keep`: stay parted, the snapshot stays (the manual's Restore); else joined (RejoinRestore). */
   restore(
     proxies: readonly VolumeRef[],
-    options?: CopyOptions & { keep?: boolean; instant?: boolean; strictStop?: boolean },
+    options?: CopyOptions & {
+      keep?: boolean;
+      instant?: boolean;
+      strictStop?: boolean;
+      /** Clients that use the master go on with what the proxy holds (a `live` class). */
+      live?: boolean;
+    },
   ): Promise<VerbReport>;
   update(
     proxies: readonly VolumeRef[],
@@ -265,6 +291,13 @@ export interface DiskClass {
   read(volume: VolumeRef, offset: number, length: number): Promise<Uint8Array>;
   /** Makes every earlier write of the volume durable, on all sides it went to. */
   flush(volume: VolumeRef): Promise<void>;
+
+  /**
+   * Gives the volume to a client, whose calls overlap with each other, with verbs and with copies. The
+   * class must have been opened with `live`; the volume must be ACTIVE. While it is attached, verbs that
+   * need it stopped are refused.
+   */
+  attach(volume: VolumeRef, options?: { readOnly?: boolean }): Promise<AttachedVolume>;
 
   info(): Promise<ClassInfo>;
   /** Writes everything down, records the identities of the images, gives the class free. */

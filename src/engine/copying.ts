@@ -12,8 +12,10 @@ import { interrupted, type JobResult, runJob } from '../copy/job.ts';
 import type { CopyMode } from '../copy/task.ts';
 import type { BlockDevice } from '../device/device.ts';
 import type { Stamp } from '../device/stamp.ts';
+import type { Link } from '../proxy/link.ts';
 import { sourceOf, targetOf } from '../proxy/transitions.ts';
 import type { CopyOptions, CopyReport } from './api.ts';
+import { guardOf } from './live-copy.ts';
 import type { Plan } from './plan.ts';
 import type { State } from './state.ts';
 import { abandonCopy, rememberDisk, writtenBetween } from './trust.ts';
@@ -24,6 +26,7 @@ const THREADS_FROM = 16 * 1024 * 1024;
 /** Copies all pending regions. The record already says `copy`, and so does the root on disk. */
 export async function runCopy(
   state: State,
+  link: Link,
   record: PairRecord,
   plan: Plan,
   options: CopyOptions & { fresh?: boolean; known?: RegionMap },
@@ -31,9 +34,16 @@ export async function runCopy(
   const id = record.id;
   const source = state.sideVolume(record, sourceOf(plan.direction));
   const before = await sourceStamp(state, source);
+  const mode = modeOf(plan, options.fresh ?? false);
   let result: JobResult;
   try {
-    result = await copyPending(state, record, plan, modeOf(plan, options.fresh ?? false), options);
+    result = await copyPending(state, link, record, plan, mode, options);
+    // A client's write that failed, or one that nobody has flushed yet, leaves regions pending.
+    while (state.live && result.complete && !state.pair(record).pendingEmpty) {
+      await link.settle({ record: state.pairRecord(id), pair: state.pair(record) });
+      if (state.pair(record).pendingEmpty) break;
+      result = added(result, await copyPending(state, link, record, plan, mode, options));
+    }
   } catch (error) {
     await copyFailed(state, id, plan, error);
     throw error;
@@ -66,8 +76,20 @@ function modeOf(plan: Plan, fresh: boolean): CopyMode {
   return plan.method === 'full' && fresh ? 'fresh' : 'compare';
 }
 
+function added(a: JobResult, b: JobResult): JobResult {
+  return {
+    regions: a.regions,
+    regionsWritten: a.regionsWritten + b.regionsWritten,
+    bytesRead: a.bytesRead + b.bytesRead,
+    bytesWritten: a.bytesWritten + b.bytesWritten,
+    seconds: a.seconds + b.seconds,
+    complete: b.complete,
+  };
+}
+
 async function copyPending(
   state: State,
+  link: Link,
   record: PairRecord,
   plan: Plan,
   mode: CopyMode,
@@ -94,6 +116,7 @@ async function copyPending(
       pending: pair.maps.pending,
       regionSize: pair.regionSize,
       size: pair.size,
+      guard: state.live ? guardOf(state, link, pair, record.master) : undefined,
       clear: (runs) => pair.clearPending(runs, state.saveMap),
       onRegions: (runs) => {
         for (const run of runs) options.known?.set(run.first, run.count);
@@ -142,8 +165,10 @@ async function specOf(state: State, volume: VolumeRecord): Promise<FileSpec> {
 
 async function sourceStamp(state: State, source: VolumeRecord): Promise<Stamp | undefined> {
   const disk = state.diskOf(source);
+  // What our own clients write cannot be told from what others write.
+  if (disk.exclusive || state.isUsed(disk.name)) return undefined;
   // Only the coarse file times matter here: wait until a write during the copy must move them.
-  return disk.exclusive ? undefined : await state.host.stamp(disk.path, true);
+  return await state.host.stamp(disk.path, true);
 }
 
 /** DESIGN section 4: a side that is only read is checked before and after. */
@@ -154,8 +179,8 @@ async function requireUntouched(
   source: VolumeRecord,
   before: Stamp | undefined,
 ): Promise<void> {
-  if (before === undefined) return;
   const disk = state.diskOf(source);
+  if (before === undefined || state.isUsed(disk.name)) return;
   const after = await state.host.stamp(disk.path, false);
   const seen = state.seen.get(disk.name);
   // Own writes before the copy are no strangers'.

@@ -8,15 +8,17 @@ import { reach } from '../base/faults.ts';
 import { HEARTBEAT_MS } from '../base/limits.ts';
 import type { PairRecord, VolumeRecord } from '../catalog/records.ts';
 import { Link } from '../proxy/link.ts';
-import type { Verb } from '../proxy/states.ts';
+import { VERBS, type Verb } from '../proxy/states.ts';
 import type * as api from './api.ts';
+import { attachVolume } from './attach.ts';
 import { groundOf } from './ground.ts';
 import { describeClass, describeDisk, describeDraft, describeVolume } from './info.ts';
 import { joinPair, relatePair } from './join.ts';
 import * as members from './members.ts';
+import { finishRemoval, markRemoved } from './removal.ts';
 import type { State } from './state.ts';
 import { takeStamps } from './trust.ts';
-import { runVerb, type VerbOptions } from './verbs.ts';
+import { type Begun, beginVerb, type VerbOptions } from './verbs.ts';
 import { verifyPair } from './verify.ts';
 
 export class OpenClass implements api.DiskClass {
@@ -27,11 +29,14 @@ export class OpenClass implements api.DiskClass {
   #queue: Promise<unknown> = Promise.resolve();
   #open = true;
   #closing: Promise<void> | undefined;
+  /** Copies that run beside other calls, by pair. */
+  readonly #copies = new Map<number, { ended: Promise<void>; abort(): void }>();
   /** Something was written by clients since the last heartbeat. */
   #beats = false;
 
-  constructor(state: State, owner: members.Owner, options: { heartbeat: boolean }) {
+  constructor(state: State, owner: members.Owner, options: { heartbeat: boolean; live: boolean }) {
     this.#state = state;
+    state.live = options.live;
     this.#owner = owner;
     this.#link = new Link(groundOf(state));
     if (!options.heartbeat) return;
@@ -97,18 +102,15 @@ export class OpenClass implements api.DiskClass {
         });
       }
       if (options.dryRun) return;
+      await this.#state.commit(markRemoved, { clean: true });
       this.#stop();
-      const { folder } = this.#state;
-      // The roots go last but one: until they are gone the class is whole.
-      for (const name of await folder.list()) {
-        if (/^(pair|intent$)/.test(name)) await folder.remove(name);
+      reach('class:removed');
+      try {
+        await finishRemoval(this.#state.folder, this.#state.record);
+      } finally {
+        await this.#state.dispose();
       }
-      for (const name of await folder.list()) {
-        if (/^root\./.test(name)) await folder.remove(name);
-      }
-      await folder.sync();
-      await this.#state.dispose();
-      await folder.removeSelf();
+      await this.#state.folder.removeSelf();
     });
   }
 
@@ -143,7 +145,11 @@ export class OpenClass implements api.DiskClass {
     proxy: api.VolumeRef,
     options: Parameters<api.DiskClass['join']>[2] = {},
   ) {
-    return this.#do(() => joinPair(this.#state, this.#link, master, proxy, this.#owner, options));
+    return this.#run(async () => {
+      const known = await this.#pairOf(proxy);
+      const busy = await this.#clearTheWay('join', known ? [known] : [], options);
+      return busy ?? joinPair(this.#state, this.#link, master, proxy, this.#owner, options);
+    }, options);
   }
 
   relate(
@@ -151,7 +157,7 @@ export class OpenClass implements api.DiskClass {
     proxy: api.VolumeRef,
     options: Parameters<api.DiskClass['relate']>[2] = {},
   ) {
-    return this.#do(() => relatePair(this.#state, master, proxy, this.#owner, options));
+    return this.#do(() => relatePair(this.#state, this.#link, master, proxy, this.#owner, options));
   }
 
   part(proxies: readonly api.VolumeRef[], options: Parameters<api.DiskClass['part']>[1] = {}) {
@@ -219,14 +225,29 @@ export class OpenClass implements api.DiskClass {
     });
   }
 
+  attach(volume: api.VolumeRef, options: { readOnly?: boolean } = {}) {
+    return this.#do(async () => {
+      if (!this.#state.live) throw new KageError('usage', `class ${this.name}: not opened live`);
+      const record = await this.#usable(volume, 0, 0);
+      return attachVolume(this.#state, this.#link, record, {
+        readOnly: options.readOnly ?? false,
+        written: () => {
+          this.#beats = true;
+        },
+      });
+    });
+  }
+
   info() {
     return this.#do(async () => describeClass(this.#state, null, undefined));
   }
 
   close() {
     if (!this.#open) return this.#closing ?? Promise.resolve();
+    for (const copy of this.#copies.values()) copy.abort();
     this.#closing ??= this.#do(async () => {
       this.#stop();
+      await Promise.all([...this.#copies.values()].map(({ ended }) => ended));
       try {
         if (this.#state.changed && !this.#state.broken) await this.#writeDown(true);
       } finally {
@@ -283,9 +304,85 @@ export class OpenClass implements api.DiskClass {
   }
 
   #verb(verb: Verb, proxies: readonly api.VolumeRef[], options: VerbOptions) {
-    return this.#do(async () =>
-      runVerb(this.#state, this.#link, verb, await this.#pairs(proxies), options),
-    );
+    return this.#run(async () => {
+      const records = await this.#pairs(proxies);
+      const busy = await this.#clearTheWay(verb, records, options);
+      return busy ?? beginVerb(this.#state, this.#link, verb, records, options);
+    }, options);
+  }
+
+  /**
+   * Begins a verb in its turn and copies what it has to: before the next call, or, while clients use
+   * the class, beside whatever comes next. `begin` answers a promise in an array when something has to
+   * end first that others may wait for in their turn.
+   */
+  async #run(
+    begin: () => Promise<Begun | readonly Promise<void>[]>,
+    options: api.CopyOptions,
+  ): Promise<api.VerbReport> {
+    if (!this.#state.live) {
+      return await this.#do(async () => {
+        const begun = (await begin()) as Begun;
+        await begun.copy(options.signal);
+        return begun.report();
+      });
+    }
+    for (;;) {
+      const begun = await this.#do(async () => {
+        const answer = await begin();
+        return 'report' in answer ? { answer, copying: this.#copyBeside(answer, options) } : answer;
+      });
+      if ('answer' in begun) {
+        // Whoever does not wait sees in `info` how it ended.
+        if (options.wait === false) begun.copying.catch(() => {});
+        else await begun.copying;
+        return begun.answer.report();
+      }
+      await Promise.all(begun);
+    }
+  }
+
+  /** The copy of a verb, which others can stop by its pairs. Its error is for whoever waits for it. */
+  #copyBeside(begun: Begun, options: api.CopyOptions): Promise<void> {
+    if (begun.copies.length === 0) return Promise.resolve();
+    const controller = new AbortController();
+    const abort = () => controller.abort();
+    options.signal?.addEventListener('abort', abort);
+    if (options.signal?.aborted) abort();
+    const copy = { ended: Promise.resolve(), abort };
+    const work = begun.copy(controller.signal).finally(() => {
+      options.signal?.removeEventListener('abort', abort);
+      for (const id of begun.copies) {
+        if (this.#copies.get(id) === copy) this.#copies.delete(id);
+      }
+    });
+    copy.ended = work.catch(() => {});
+    for (const id of begun.copies) this.#copies.set(id, copy);
+    return work;
+  }
+
+  /**
+   * What is being copied for these pairs ends before `verb` begins: a part waits for it, an instant
+   * part goes on beside it, everything else stops it. A restore stops the siblings' copies, too.
+   */
+  async #clearTheWay(
+    verb: Verb,
+    records: readonly PairRecord[],
+    options: VerbOptions,
+  ): Promise<readonly Promise<void>[] | undefined> {
+    if (options.dryRun || (verb === 'part' && options.instant)) return undefined;
+    const spread = VERBS[verb].spreads ? records.flatMap((r) => this.#state.siblings(r)) : [];
+    const running = [...records, ...spread].flatMap(({ id }) => this.#copies.get(id) ?? []);
+    if (running.length === 0) return undefined;
+    if (verb === 'part' || verb === 'swap') return running.map(({ ended }) => ended);
+    for (const copy of running) copy.abort();
+    await Promise.all(running.map(({ ended }) => ended));
+    return undefined;
+  }
+
+  async #pairOf(ref: api.VolumeRef): Promise<PairRecord | undefined> {
+    const volume = await members.findVolume(this.#state, ref).catch(() => undefined);
+    return volume && this.#state.pairOfProxy(volume);
   }
 
   #setLocked(volumes: readonly api.VolumeRef[], locked: boolean) {

@@ -1,6 +1,7 @@
 /** The tools that need no class: what differs between two images, and make one equal to the other. */
 
 import { KageError } from '../base/errors.ts';
+import { reach } from '../base/faults.ts';
 import { REGION_SIZE_DEFAULT, REGION_SIZE_MAX, REGION_SIZE_MIN } from '../base/limits.ts';
 import { RegionMap, type Run } from '../bitmap/region-map.ts';
 import { type Crew, fileCrew, inlineCrew } from '../copy/crew.ts';
@@ -15,11 +16,18 @@ import type { CopyOptions, ImageReport, PairInfo, RunOptions } from './api.ts';
 import { examineImage, requireWritable, sameStorage } from './examine.ts';
 import { type EngineOptions, findImage, readClass } from './open.ts';
 import { writtenBetween } from './trust.ts';
+import { leaving, leftoversOf, unfinishedName } from './unfinished.ts';
 
 const RANGES_MAX = 1000;
 const THREADS_FROM = 16 * 1024 * 1024;
 
-type ToolOptions = EngineOptions & CopyOptions & { regionSize?: number; rangesMax?: number };
+type ToolOptions = EngineOptions &
+  CopyOptions & {
+    regionSize?: number;
+    rangesMax?: number;
+    /** Called when all checks have passed, before a target that exists is written. */
+    onOverwrite?: () => void | Promise<void>;
+  };
 
 /** Reads both and reports the regions that differ. Sizes may differ only by an error. */
 export async function diffImages(
@@ -34,8 +42,9 @@ export async function diffImages(
 }
 
 /**
- * Makes the target equal to the source, writing only what differs; an absent target is made. Refuses
- * a target that is in a class (`image-taken`).
+ * Makes the target equal to the source, writing only what differs. An absent target is made, and has
+ * its name only when it is whole. Refuses a target that is in a class (`image-taken`) or that
+ * another process is making (`in-use`).
  */
 export async function copyImage(
   source: string,
@@ -65,10 +74,40 @@ export async function copyImage(
   }
   const place = await host.resolve(target);
   await host.checkPlace(place);
-  if (options.dryRun) return emptyReport(source, target, from.size, regionSizeOf(options));
-  await host.createImage(place, from.size);
-  const to = await examineImage(host, target);
-  return await run(host, from, to, 'fresh', source, target, options, [`made the image ${target}`]);
+  return await copyToNew(host, from, place, source, target, options);
+}
+
+/** The copy is made beside `place`, a free canonical path, and gets that name at its end. */
+async function copyToNew(
+  host: Host,
+  from: ImageFacts,
+  place: string,
+  source: string,
+  target: string,
+  options: ToolOptions,
+): Promise<ImageReport> {
+  const isOwned = async (path: string) => (await findImage(path, options)) !== undefined;
+  const leftovers = await leftoversOf(host, place, from, isOwned);
+  const regionSize = regionSizeOf(options);
+  if (options.dryRun) return emptyReport(source, target, from.size, regionSize, leftovers);
+  const notes = [`made the image ${target}`];
+  for (const name of leftovers) {
+    await host.removeImage(name);
+    notes.push(`removed ${name}, left by a copy that did not come to its end`);
+  }
+  const unfinished = unfinishedName(host, place);
+  await host.createImage(unfinished, from.size);
+  reach('image:created');
+  try {
+    const to = await examineImage(host, unfinished);
+    const report = await run(host, from, to, 'fresh', source, target, options, notes);
+    reach('image:whole');
+    await host.renameImage(unfinished, place);
+    return report;
+  } catch (error) {
+    const isLeft = (await host.inspect(unfinished)) !== undefined;
+    throw isLeft ? leaving(error, unfinished) : error;
+  }
 }
 
 /** A half-made copy is no snapshot: its image must not leave the class as if it were one. */
@@ -117,6 +156,7 @@ function emptyReport(
   target: string,
   size: number,
   regionSize: number,
+  leftovers: readonly string[],
 ): ImageReport {
   return {
     source,
@@ -130,7 +170,10 @@ function emptyReport(
     bytesRead: 0,
     bytesWritten: 0,
     seconds: 0,
-    notes: ['nothing was done: --dry-run'],
+    notes: [
+      'nothing was done: --dry-run',
+      ...leftovers.map((name) => `would remove ${name}, left by an earlier copy`),
+    ],
   };
 }
 
@@ -157,6 +200,7 @@ async function run(
   const found = new RegionMap(kernel, map.regions);
   const before = await host.stamp(from.path, true);
   try {
+    if (mode === 'compare') await options.onOverwrite?.();
     const result = await runJob({
       ...options,
       ...devices,

@@ -12,7 +12,7 @@ import { NEVER_SYNCHRONIZED, type PairRecord, type VolumeRecord } from '../catal
 import type { Link } from '../proxy/link.ts';
 import { Pair } from '../proxy/pair.ts';
 import { stateOf } from '../proxy/transitions.ts';
-import type { CopyOptions, PairReport, VerbReport, VolumeRef } from './api.ts';
+import type { CopyOptions, CopyReport, PairReport, VerbReport, VolumeRef } from './api.ts';
 import { reportOf, runCopy } from './copying.ts';
 import { examineImage, requireWritable, sameStorage } from './examine.ts';
 import {
@@ -28,7 +28,7 @@ import {
 } from './members.ts';
 import { type Plan, requireDifferential, when } from './plan.ts';
 import type { State } from './state.ts';
-import { runVerb, type VerbOptions } from './verbs.ts';
+import { type Begun, beginVerb, type VerbOptions } from './verbs.ts';
 
 type JoinOptions = CopyOptions & { regionSize?: number; strictStop?: boolean };
 
@@ -45,13 +45,14 @@ export async function joinPair(
   proxyRef: VolumeRef,
   owner: Owner,
   options: JoinOptions,
-): Promise<VerbReport> {
+): Promise<Begun> {
   const { master, proxy, again } = await sides(state, masterRef, proxyRef, owner);
   if (again) return await joinAgain(state, link, again, options);
   requireSource(state, master);
   const regionSize = regionSizeFor(state, master, options.regionSize);
   if (proxy.kind === 'volume') {
     requireStopped(state, proxy.volume, options);
+    state.requireUnused(proxy.volume);
     await state.requireWritable(proxy.volume);
   }
   const notes: string[] = [];
@@ -64,26 +65,37 @@ export async function joinPair(
   const names = { master: nameOf(master), proxy: nameOf(proxy) };
   if (options.differentialOnly) requireDifferential(plan, `join ${names.master} / ${names.proxy}`);
   if (options.dryRun)
-    return report(state, { ...names, state: 'joined', copy: reportOf(plan), notes }, true);
+    return dry(report(state, { ...names, state: 'joined', copy: reportOf(plan), notes }, true));
   const { masterVolume, proxyVolume } = await enlistSides(state, master, proxy, owner);
-  const id = await makePair(state, masterVolume, proxyVolume, regionSize, plan);
-  const copy = await runCopy(state, state.pairRecord(id), plan, { ...options, fresh });
-  const record = state.pairRecord(id);
-  return report(
-    state,
-    {
-      master: masterVolume.name,
-      proxy: proxyVolume.name,
-      state: stateOf(state.view(record)),
-      copy,
-      notes,
+  const id = await makePair(state, link, masterVolume, proxyVolume, regionSize, plan);
+  let copy: CopyReport | undefined;
+  return {
+    copies: [id],
+    async copy(signal) {
+      const record = state.pairRecord(id);
+      copy = await runCopy(state, link, record, plan, { ...options, signal, fresh });
     },
-    false,
-  );
+    report() {
+      const own = state.record.pairs.find((p) => p.id === id);
+      const pair = {
+        master: masterVolume.name,
+        proxy: proxyVolume.name,
+        state: own ? stateOf(state.view(own)) : ('unrelated' as const),
+        copy,
+        notes,
+      };
+      return report(state, pair, false);
+    },
+  };
+}
+
+function dry(report: VerbReport): Begun {
+  return { copies: [], copy: async () => {}, report: () => report };
 }
 
 export async function relatePair(
   state: State,
+  link: Link,
   masterRef: VolumeRef,
   proxyRef: VolumeRef,
   owner: Owner,
@@ -102,7 +114,7 @@ export async function relatePair(
   if (options.dryRun)
     return report(state, { ...names, state: 'parted', notes: [] }, true, 'relate');
   const { masterVolume, proxyVolume } = await enlistSides(state, master, proxy, owner);
-  await makePair(state, masterVolume, proxyVolume, regionSize, null);
+  await makePair(state, link, masterVolume, proxyVolume, regionSize, null);
   return report(
     state,
     { master: masterVolume.name, proxy: proxyVolume.name, state: 'parted', notes },
@@ -289,6 +301,7 @@ async function enlistSide(state: State, side: Side, owner: Owner): Promise<Volum
 /** One commit: the pair, its maps, the proxy stopped. `plan` null: related only. */
 async function makePair(
   state: State,
+  link: Link,
   master: VolumeRecord,
   proxy: VolumeRecord,
   regionSize: number,
@@ -315,15 +328,18 @@ async function makePair(
   pair.maps.increment.setAll();
   state.pairs.set(record.id, pair);
   await state.log();
-  await state.commit((next) => {
-    next.nextId++;
-    next.pairs.push(record);
-    const volume = next.volumes.find((v) => v.id === proxy.id)!;
-    if (plan !== null) {
-      volume.started = false;
-      volume.invalid = null;
-    }
-  });
+  const families = [master.id, proxy.id].sort((a, b) => a - b);
+  await link.whilePaused(families, () =>
+    state.commit((next) => {
+      next.nextId++;
+      next.pairs.push(record);
+      const volume = next.volumes.find((v) => v.id === proxy.id)!;
+      if (plan !== null) {
+        volume.started = false;
+        volume.invalid = null;
+      }
+    }),
+  );
   return record.id;
 }
 
@@ -333,7 +349,7 @@ async function joinAgain(
   link: Link,
   record: PairRecord,
   options: JoinOptions,
-): Promise<VerbReport> {
+): Promise<Begun> {
   const verbOptions: VerbOptions = options;
-  return await runVerb(state, link, 'join', [record], verbOptions);
+  return await beginVerb(state, link, 'join', [record], verbOptions);
 }

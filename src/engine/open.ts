@@ -15,6 +15,7 @@ import { OpenClass } from './disk-class.ts';
 import { describeClass } from './info.ts';
 import type { Owner } from './members.ts';
 import { loadPairs, recover } from './recover.ts';
+import { isRemoved, loadLiving } from './removal.ts';
 import { State, type Tuning } from './state.ts';
 import { applyVerdict, lookAtImages } from './trust.ts';
 
@@ -35,11 +36,11 @@ export type EngineOptions = {
 
 /**
  * Opens a class under its lock. `create`: a class that does not exist begins empty; without it
- * that is `no-such-object`. Throws `in-use`, `catalog-damaged`, `catalog-newer`.
+ * that is `no-such-object`. `live`: volumes can be attached, copies run beside other calls. Throws `in-use`, `catalog-damaged`, `catalog-newer`.
  */
 export async function openClass(
   name: string,
-  options: EngineOptions & { create?: boolean },
+  options: EngineOptions & { create?: boolean; live?: boolean },
 ): Promise<DiskClass> {
   const { host, kernel, folder } = await places(name, options);
   const existed = (await folder.list()).some((file) => /^root\.[01]$/.test(file));
@@ -54,21 +55,26 @@ export async function openClass(
     if (!existed) await folder.removeSelf();
     throw error;
   }
-  const state = await openState(name, { host, kernel, folder, lock, tuning: options.tuning });
+  const state = await openState(name, { host, kernel, folder, lock }, options);
   const owner: Owner = (facts, rule) => ownerOf(facts, options, host, kernel, rule?.except);
-  return new OpenClass(state, owner, { heartbeat: host.threads });
+  return new OpenClass(state, owner, { heartbeat: host.threads, live: options.live ?? false });
 }
 
 async function openState(
   name: string,
-  parts: { host: Host; kernel: Kernel; folder: Folder; lock: Lock; tuning?: Tuning },
+  parts: { host: Host; kernel: Kernel; folder: Folder; lock: Lock },
+  options: EngineOptions & { create?: boolean },
 ): Promise<State> {
   const { folder, kernel, lock } = parts;
   let state: State | undefined;
   try {
-    const { record, closed } = await loadRoots(folder, kernel);
+    const { record, closed } = await loadLiving(folder, kernel);
     if (closed !== null) throw closedClass(name, folder, closed);
-    state = new State({ ...parts, record: record ?? emptyClass(name) });
+    state = new State({ ...parts, record: record ?? emptyClass(name), tuning: options.tuning });
+    // Removed by a command that was killed, or since we looked.
+    if (record === undefined && !options.create) {
+      throw await noSuchClass(name, options, parts.host);
+    }
     await loadPairs(state, false);
     await state.openLog(false);
     await lookAtImages(state);
@@ -102,10 +108,8 @@ async function lookAtClass(
 ): Promise<ClassInfo> {
   const { host, kernel, folder } = parts;
   const { record, closed } = await loadRoots(folder, kernel);
-  if (record === undefined) {
-    if (closed !== null) throw closedClass(name, folder, closed);
-    throw await noSuchClass(name, options, host);
-  }
+  if (record === undefined && closed !== null) throw closedClass(name, folder, closed);
+  if (record === undefined || isRemoved(record)) throw await noSuchClass(name, options, host);
   const state = new State({ host, kernel, folder, record });
   try {
     await loadPairs(state, true);
@@ -124,10 +128,18 @@ async function lookAtClass(
 /** Names of all classes, sorted. */
 export async function listClasses(options: EngineOptions): Promise<string[]> {
   const classes = classesFolder(options, options.host ?? new FileHost());
+  const kernel = createKernel(options.kernel ?? 'wasm');
   const names = [];
   for (const name of await classes.list()) {
-    const files = await classes.folder(name).list();
-    if (files.some((file) => /^root\.[01]$/.test(file))) names.push(name);
+    const folder = classes.folder(name);
+    const files = await folder.list();
+    if (!files.some((file) => /^root\.[01]$/.test(file))) continue;
+    // One that cannot be read is there all the same.
+    const record = await loadRoots(folder, kernel).then(
+      (loaded) => loaded.record,
+      () => undefined,
+    );
+    if (!isRemoved(record)) names.push(name);
   }
   return names;
 }
@@ -152,8 +164,8 @@ export async function findImage(
 export async function reopenCatalog(name: string, options: EngineOptions): Promise<string> {
   const { host, kernel, folder } = await places(name, options);
   const { record, closed } = await loadRoots(folder, kernel);
-  if (closed === null) {
-    if (record === undefined) throw await noSuchClass(name, options, host);
+  if (closed === null || isRemoved(record)) {
+    if (record === undefined || isRemoved(record)) throw await noSuchClass(name, options, host);
     throw new KageError('wrong-state', `class ${name}: is not closed`);
   }
   if (record === undefined) {

@@ -8,7 +8,7 @@ import { assert } from '../base/assert.ts';
 import { KageError } from '../base/errors.ts';
 import { reach } from '../base/faults.ts';
 import { EXTENT_SIZE, EXTENTS_MAX } from '../base/limits.ts';
-import { nearest } from '../base/units.ts';
+import { nearest, plural } from '../base/units.ts';
 import { IntentLog } from '../bitmap/intent-log.ts';
 import { MapFile } from '../bitmap/map-file.ts';
 import type { Lock } from '../catalog/lock.ts';
@@ -51,6 +51,10 @@ export class State {
   readonly seen = new Map<string, Stamp>();
   /** Disks that this process has written since `seen`. */
   readonly written = new Set<string>();
+  /** Clients use volumes while verbs run and copies go on in the background (a server). */
+  live = false;
+  /** How many users each volume has, by its number. */
+  readonly #users = new Map<number, number>();
   /** Why the intent log cannot be believed, or null. */
   logDoubt: string | null = null;
   #log: IntentLog | undefined;
@@ -154,6 +158,42 @@ export class State {
     return new KageError('no-such-object', `no ${kind} '${name}' in class ${this.record.class}`, {
       hint: near === undefined ? undefined : `did you mean '${near}'?`,
       data: { kind, name },
+    });
+  }
+
+  // Users of volumes
+
+  /** True when any volume of the class has users. */
+  get inUse(): boolean {
+    return this.#users.size > 0;
+  }
+
+  addUser(volume: number): void {
+    this.#users.set(volume, (this.#users.get(volume) ?? 0) + 1);
+  }
+
+  removeUser(volume: number): void {
+    const count = this.#users.get(volume) ?? 0;
+    assert(count > 0, 'a volume has fewer users than none');
+    if (count === 1) this.#users.delete(volume);
+    else this.#users.set(volume, count - 1);
+  }
+
+  /** True when clients may be writing to the disk: then nobody can tell who wrote what. */
+  isUsed(disk: string): boolean {
+    if (this.#users.size === 0) return false;
+    const family = (id: number) => this.record.pairs.find((p) => p.proxy === id)?.master ?? id;
+    const used = new Set([...this.#users.keys()].map(family));
+    return this.record.volumes.some((v) => v.disk === disk && used.has(family(v.id)));
+  }
+
+  /** Throws `wrong-state` while somebody uses the volume. */
+  requireUnused({ id, name }: VolumeRecord): void {
+    const count = this.#users.get(id) ?? 0;
+    if (count === 0) return;
+    throw new KageError('wrong-state', `${name}: is in use (${plural(count, 'user')})`, {
+      hint: 'disconnect its clients first',
+      data: { volume: name, users: count },
     });
   }
 

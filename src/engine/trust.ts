@@ -140,7 +140,7 @@ export async function takeStamps(state: State): Promise<Map<string, Stamp>> {
     stamps.set(disk.name, stamp);
     state.seen.set(disk.name, stamp);
   }
-  state.written.clear();
+  for (const name of state.written) if (!state.isUsed(name)) state.written.delete(name);
   return stamps;
 }
 
@@ -169,7 +169,7 @@ export async function lookAgain(state: State, records: readonly PairRecord[]): P
 
 /** Everything that we wrote to the disk is synced: from now on strangers can be told again. */
 export async function rememberDisk(state: State, disk: DiskRecord): Promise<void> {
-  if (!state.written.has(disk.name)) return;
+  if (!state.written.has(disk.name) || state.isUsed(disk.name)) return;
   const before = state.seen.get(disk.name);
   const stamp = await stampOf(state, disk);
   // Another file by now: `takeStamps` must find that.

@@ -29,6 +29,8 @@ export type VerbOptions = CopyOptions & {
   unlock?: boolean;
   /** The volumes that the manual wants stopped must be, instead of being stopped by the verb. */
   strictStop?: boolean;
+  /** Clients of the master go on using it while it is restored. */
+  live?: boolean;
   /** The proxy image was made by this very call. */
   fresh?: boolean;
 };
@@ -47,14 +49,23 @@ type Work = {
 /** The word the user typed for a verb of the table. */
 const WORD: Partial<Record<Verb, string>> = { restoreKeep: 'restore --keep' };
 
-export async function runVerb(
+/** A verb whose commit is durable: what it still has to copy, and what it can say then. */
+export type Begun = {
+  /** Pairs that `copy` will copy. */
+  readonly copies: readonly number[];
+  copy(signal?: AbortSignal): Promise<void>;
+  report(): VerbReport;
+};
+
+/** Guards, plans and commits the verb; with `dryRun` only plans. */
+export async function beginVerb(
   state: State,
   link: Link,
   verb: Verb,
   records: readonly PairRecord[],
   options: VerbOptions,
-): Promise<VerbReport> {
-  await lookAgain(state, records);
+): Promise<Begun> {
+  await state.turn(() => lookAgain(state, records));
   const works = records.map((record) => prepare(state, verb, record, options));
   requireOneMaster(state, verb, records);
   for (const { plan, id } of works) {
@@ -67,53 +78,62 @@ export async function runVerb(
     await state.device(state.sideVolume(record, sourceOf(plan.direction)), 'read');
     await state.requireWritable(state.sideVolume(record, targetOf(plan.direction)));
   }
-  if (options.dryRun) return await dryReport(state, verb, works);
+  if (options.dryRun) {
+    const dry = await dryReport(state, verb, works);
+    return { copies: [], copy: async () => {}, report: () => dry };
+  }
+  const reports: Reports = new Map();
   const copiesFirst = verb === 'part' || verb === 'swap';
-  const reports = new Map<number, PairReport['copy']>();
-  const begun = works.filter((w) => w.plan !== null && (w.continues || copiesFirst));
-  for (const work of begun) {
+  for (const work of works) {
+    if (work.plan === null || !(work.continues || copiesFirst)) continue;
     await takeUp(state, link, work, options);
-    reports.set(work.id, await copyOf(state, work, options));
+    if (copiesFirst) reports.set(work.id, await copyOf(state, link, work, options));
   }
   const rows = works.filter((work) => !work.continues || copiesFirst);
   if (rows.length > 0) {
-    await settleAndSync(state, link, rows);
-    const masters = rows.map((work) => effectOf(state, verb, work, options));
-    await state.commit((next) => {
-      for (const effect of masters) effect(next);
+    await switchOver(state, link, verb, rows, (next) => {
+      for (const work of rows) effectOf(state, verb, work, options)(next);
     });
     for (const work of rows) {
       if (VERBS[verb].joined === 'gone') await dropPair(state, work.id);
     }
   }
-  if (!copiesFirst) await copyAll(state, verb, rows, works.length, options, reports);
+  const copying = copiesFirst ? [] : works.filter(({ plan }) => plan !== null);
+  const pairs = works.map((_, i) => nameOf(records[i], state));
   return {
-    verb: verb === 'restoreKeep' ? 'restore' : verb,
-    class: state.record.class,
-    dryRun: false,
-    pairs: works.map((work, i) => ({
-      ...nameOf(records[i], state),
-      state: stateNow(state, work.id),
-      copy: reports.get(work.id),
-      notes: work.notes,
-    })),
+    copies: copying.map(({ id }) => id),
+    copy: (signal) =>
+      copyAll(state, link, verb, copying, works.length, { ...options, signal }, reports),
+    report: () => ({
+      verb: verb === 'restoreKeep' ? 'restore' : verb,
+      class: state.record.class,
+      dryRun: false,
+      pairs: works.map((work, i) => ({
+        ...pairs[i],
+        state: stateNow(state, work.id),
+        copy: reports.get(work.id),
+        notes: work.notes,
+      })),
+    }),
   };
 }
+
+type Reports = Map<number, PairReport['copy']>;
 
 /** Copies pair by pair. One that fails does not keep the others from theirs: then `partly`. */
 async function copyAll(
   state: State,
+  link: Link,
   verb: Verb,
   rows: readonly Work[],
   asked: number,
   options: VerbOptions,
-  reports: Map<number, PairReport['copy']>,
+  reports: Reports,
 ): Promise<void> {
   const failed: { name: string; error: unknown }[] = [];
   for (const work of rows) {
-    if (work.plan === null) continue;
     try {
-      reports.set(work.id, await copyOf(state, work, options));
+      reports.set(work.id, await copyOf(state, link, work, options));
     } catch (error) {
       const stopped = error instanceof KageError && error.code === 'interrupted';
       if (stopped || state.broken || !(error instanceof KageError)) throw error;
@@ -167,7 +187,7 @@ function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOpti
     if (no !== null) throw wrongState(state, verb, record, no.key, no.reason, no.hint);
     requireStopped(state, verb, record, options);
   }
-  if (options.instant && (row.pending !== 'keep' || copiesFirst)) {
+  if (options.instant && !state.live && (row.pending !== 'keep' || copiesFirst)) {
     notes.push('no server is running, so nobody waits: the copy was made to the end');
   }
   const copies = continues || row.pending === 'pending|changed';
@@ -272,10 +292,10 @@ function wrongState(
 }
 
 function requireStopped(state: State, verb: Verb, record: PairRecord, options: VerbOptions): void {
-  if (!options.strictStop) return;
   for (const side of VERBS[verb].stopped) {
     const volume = state.sideVolume(record, side);
-    if (!volume.started) continue;
+    if (!(side === 'master' && options.live)) state.requireUnused(volume);
+    if (!options.strictStop || !volume.started) continue;
     throw new KageError('wrong-state', `${volume.name}: the volume is not stopped`, {
       hint: `sdxvolume -F -c ${state.record.class} -v ${volume.name}`,
       data: { volume: volume.name },
@@ -300,19 +320,17 @@ async function takeUp(state: State, link: Link, work: Work, options: VerbOptions
   const record = state.pairRecord(work.id);
   await link.settle({ record, pair: state.pair(record) });
   const { plan } = work;
-  const pair = state.pair(record);
-  if (plan?.direction === 'toProxy' && !plan.all && record.joined) {
-    // What a sibling's restore or a recovery left pending is news for the proxy.
-    pair.stale.add('increment');
-    pair.maps.increment.or(pair.maps.pending);
-  }
-  const effect = startCopy(state, work, options);
-  // More is brought to the master now than the siblings were told when the copy began.
-  const more = plan?.direction === 'toMaster' && plan.all;
-  const spread = more ? spreadRestore(state, record, true) : [];
   await state.commit((next) => {
-    effect(next);
-    for (const change of spread) change(next);
+    const pair = state.pair(record);
+    if (plan?.direction === 'toProxy' && !plan.all && record.joined) {
+      // What a sibling's restore or a recovery left pending is news for the proxy.
+      pair.stale.add('increment');
+      pair.maps.increment.or(pair.maps.pending);
+    }
+    startCopy(state, work, options)(next);
+    // More is brought to the master now than the siblings were told when the copy began.
+    const more = plan?.direction === 'toMaster' && plan.all;
+    if (more) for (const change of spreadRestore(state, record, true)) change(next);
   });
 }
 
@@ -348,16 +366,59 @@ function startCopy(state: State, work: Work, options: VerbOptions): (next: Class
   };
 }
 
-async function copyOf(state: State, work: Work, options: VerbOptions): Promise<PairReport['copy']> {
+async function copyOf(
+  state: State,
+  link: Link,
+  work: Work,
+  options: VerbOptions,
+): Promise<PairReport['copy']> {
   const record = state.pairRecord(work.id);
   try {
-    return await runCopy(state, record, work.plan!, { ...options, known: work.known });
+    return await runCopy(state, link, record, work.plan!, { ...options, known: work.known });
   } finally {
     work.known?.release();
   }
 }
 
-/** VERB_STEPS before the commit, for every pair of the command. */
+/**
+ * VERB_STEPS around the commit of `change`. Clients of the pairs are paused from the moment at which
+ * nothing of theirs is under way until the commit; at a part only until the switch is made in memory, since
+ * what they write then is in the intent log (`writeWaits` in `proxy/transitions.ts`).
+ */
+async function switchOver(
+  state: State,
+  link: Link,
+  verb: Verb,
+  works: readonly Work[],
+  change: (next: ClassRecord) => void,
+): Promise<void> {
+  // Most of what is dirty is synced while clients go on.
+  await settleAndSync(state, link, works);
+  const families = [...new Set(works.map((work) => state.pairRecord(work.id).master))];
+  await link.whilePaused(
+    families.sort((a, b) => a - b),
+    async (resume) => {
+      if (!state.inUse) return await state.commit(change);
+      if (verb !== 'part') {
+        await settleAndSync(state, link, works);
+        return await state.commit(change);
+      }
+      const records = works.map((work) => state.pairRecord(work.id));
+      for (const record of records) await link.settle({ record, pair: state.pair(record) });
+      await state.commit(change, {
+        async switched() {
+          resume();
+          for (const id of sidesOf(records)) await state.flushVolume(state.volumeById(id));
+        },
+      });
+    },
+  );
+}
+
+function sidesOf(records: readonly PairRecord[]): Set<number> {
+  return new Set(records.flatMap((r) => [r.master, r.proxy]));
+}
+
 async function settleAndSync(state: State, link: Link, works: readonly Work[]): Promise<void> {
   const records = works.map((work) => state.pairRecord(work.id));
   const families = new Set(records.flatMap((r) => [r, ...state.siblings(r)]).map((r) => r.id));
@@ -366,8 +427,7 @@ async function settleAndSync(state: State, link: Link, works: readonly Work[]): 
     await link.settle({ record, pair: state.pair(record) });
   }
   reach('verb:settled');
-  const volumes = new Set(records.flatMap((r) => [r.master, r.proxy]));
-  for (const id of volumes) {
+  for (const id of sidesOf(records)) {
     const volume = state.volumeById(id);
     if (state.problems.has(volume.disk)) continue;
     await state.flushVolume(volume);

@@ -166,27 +166,37 @@ export class Link {
     await this.#intents.empty();
   }
 
-  /** No extent leaves the log until `thaw` (between a switch in memory and its commit). */
-  freeze(): Promise<void> {
-    return this.#intents.freeze();
-  }
-
-  thaw(): void {
-    this.#intents.thaw();
-  }
-
-  /** Holds bytes of a family against clients, or lets others read them too. */
-  hold(family: number, from: number, to: number, exclusive = true): Hold | Promise<Hold> {
-    return this.#holds.acquire(family, from, to, exclusive);
-  }
-
-  /** Waits until nobody does anything with the family any more, and lets nobody begin. */
-  pause(family: number): Hold | Promise<Hold> {
-    return this.#holds.acquire(family, 0, Number.POSITIVE_INFINITY, true);
+  /** Holds bytes of a family against its clients. */
+  hold(family: number, from: number, to: number): Hold | Promise<Hold> {
+    return this.#holds.acquire(family, from, to, true);
   }
 
   release(hold: Hold): void {
     this.#holds.release(hold);
+  }
+
+  /**
+   * Runs `work` while nobody does anything with these families (in rising order: two callers never
+   * wait for each other), or until `work` calls `resume`; until its end no extent leaves the log.
+   */
+  async whilePaused<T>(
+    families: readonly number[],
+    work: (resume: () => void) => Promise<T>,
+  ): Promise<T> {
+    const holds: Hold[] = [];
+    const resume = () => {
+      for (const hold of holds.splice(0)) this.#holds.release(hold);
+    };
+    await this.#intents.freeze();
+    try {
+      for (const family of families) {
+        holds.push(await this.#holds.acquire(family, 0, Number.POSITIVE_INFINITY, true));
+      }
+      return await work(resume);
+    } finally {
+      resume();
+      this.#intents.thaw();
+    }
   }
 
   readonly #durably = (pair: Pair, name: MapName) => this.#ground.saveMap(pair, name);

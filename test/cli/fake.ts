@@ -147,6 +147,8 @@ export type WorldOptions = {
   readonly userId?: number;
   readonly isTTY?: boolean;
   readonly stdin?: readonly Uint8Array[];
+  /** Thrown after `stdin`. */
+  readonly stdinError?: Error;
   readonly stdinIsTTY?: boolean;
   readonly files?: readonly string[];
   /** Runs instead of the answer of one call; may throw. */
@@ -166,7 +168,7 @@ export function world(options: WorldOptions = {}): World {
     calls.push({ name, args: args.map(plain) });
     return options.on?.[name]?.(...(args as never[]));
   };
-  const engine = fakeEngine(classes, record);
+  const engine = fakeEngine(classes, options.files ?? [], record);
   const env: CliEnvironment = {
     stdout: {
       write: async (data) => void out.push(data),
@@ -182,6 +184,7 @@ export function world(options: WorldOptions = {}): World {
     stdinIsTTY: options.stdinIsTTY ?? false,
     readStdin: async function* () {
       yield* options.stdin ?? [];
+      if (options.stdinError) throw options.stdinError;
     },
     env: (name) => ({ KAGE_HOME: '/state', ...options.env })[name],
     userId: () => options.userId,
@@ -212,6 +215,7 @@ function plain(value: unknown): unknown {
 
 function fakeEngine(
   classes: readonly ClassInfo[],
+  files: readonly string[],
   record: (name: string, args: readonly unknown[]) => unknown,
 ): EngineApi {
   const find = (name: string): ClassInfo => {
@@ -252,7 +256,9 @@ function fakeEngine(
       return (record('diffImages', [a, b, options]) as ImageReport) ?? IMAGES;
     },
     async copyImage(a, b, options) {
-      return (record('copyImage', [a, b, options]) as ImageReport) ?? IMAGES;
+      const report = record('copyImage', [a, b, options]) as ImageReport | undefined;
+      if (files.includes(b) && !options.dryRun) await options.onOverwrite?.();
+      return report ?? IMAGES;
     },
   };
 }

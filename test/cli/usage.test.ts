@@ -121,6 +121,18 @@ test('Ctrl-C during write is interrupted as well', async () => {
   assert.is(w.err(), 'kage: interrupted\n');
 });
 
+test('Ctrl-C while write waits for data is interrupted, not a failed read', async () => {
+  const controller = new AbortController();
+  const stdinError = Object.assign(new Error('The operation was aborted'), { name: 'AbortError' });
+  const w = world({
+    signal: controller.signal,
+    stdinError,
+    on: { openClass: () => controller.abort() },
+  });
+  assert.is(await w.run('write', 'vm'), 130);
+  assert.is(w.err(), 'kage: interrupted\n');
+});
+
 test('a reader that leaves ends the command quietly', async () => {
   const write = async () => {
     throw Object.assign(new Error('write EPIPE'), { code: 'EPIPE' });

@@ -241,6 +241,17 @@ test('write refuses a terminal, and says how much was written before an error', 
   assert.match(w.err(), /vm: 1 MiB were written before this\nkage: no room\n/);
 });
 
+test('write says what it could not read, and keeps what it had', async () => {
+  const stdinError = Object.assign(new Error('EIO: i/o error, read'), { code: 'EIO' });
+  const w = world({ stdin: [new Uint8Array(MIB)], stdinError });
+  assert.is(await w.run('write', 'vm'), 20);
+  assert.is(
+    w.err(),
+    'vm: 1 MiB were written before this\nkage: standard input: reading failed: EIO\n',
+  );
+  assert.equal(w.names().slice(-2), ['flush', 'close']);
+});
+
 test('read prints raw bytes and nothing else', async () => {
   const w = world();
   assert.is(await w.run('read', 'vm', '--offset', '0', '--length', '1025K'), 0);
@@ -332,8 +343,22 @@ test('copy passes the choices and says what it overwrites', async () => {
     'b.img',
     { ...HOME, ...commandOf(w), dryRun: false, rateBytesPerSec: MIB },
   ]);
-  assert.match(w.err(), /^copy: b.img will be overwritten from a.img/);
+  assert.is(w.err(), 'copy: b.img will be overwritten from a.img where it differs\n');
   assert.is(await w.run('copy', 'a.img', 'b.img', '--differential-only'), 2);
+});
+
+test('copy that is refused says nothing of overwriting, nor does one to a new image', async () => {
+  const on = {
+    copyImage: () => {
+      throw new KageError('size-differs', 'a.img has 2 bytes, b.img has 3');
+    },
+  };
+  const refused = world({ files: ['b.img'], on });
+  assert.is(await refused.run('copy', 'a.img', 'b.img'), 12);
+  assert.is(refused.err(), 'kage: a.img has 2 bytes, b.img has 3\n');
+  const fresh = world();
+  assert.is(await fresh.run('copy', 'a.img', 'b.img'), 0);
+  assert.is(fresh.err(), '');
 });
 
 function commandOf(w: ReturnType<typeof world>) {

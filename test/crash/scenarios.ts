@@ -30,13 +30,15 @@ export type Scenario = {
   readonly ends: string;
   /** What both images must hold afterwards, from what they held before. */
   readonly holds?: (before: Images) => Images;
-  /** Looks at the class as the kill left it. */
-  readonly killed?: (info: ClassInfo) => void;
+  /** Looks at the class, and at what lies beside it, as the kill left them. */
+  readonly killed?: (info: ClassInfo, w: World) => void;
   /** Runs before anything is looked at. */
   readonly settle?: (w: World, info: ClassInfo) => Promise<void>;
   readonly check?: (w: World, info: ClassInfo) => void | Promise<void>;
   /** Only with volumes of which stamps are not asked. */
   readonly exclusiveOnly?: boolean;
+  /** There is no class afterwards. */
+  readonly endsClass?: true;
 };
 
 /** The image with the input of `write` at an offset. */
@@ -301,6 +303,33 @@ export const SCENARIOS: readonly Scenario[] = [
     check: (_, info) => assert.is(statusOf(info, 'vm-proxy'), undefined),
   },
   {
+    name: 'sdxclass -R',
+    state: 'unrelated',
+    prepare: (w) => w.engine((disks) => disks.remove(['vm', 'vm-proxy'])),
+    args: verb('sdxclass', '-R', '-c', 'default'),
+    finished: [10],
+    ends: '-',
+    endsClass: true,
+    killed: (info) => assert.is(info.closed, null, 'the class, or nothing'),
+  },
+  {
+    name: 'copy to a new image',
+    state: 'unrelated',
+    args: (w) => ['copy', w.path('vm.img'), w.path('new.img')],
+    finished: [],
+    ends: '-',
+    holds: untouched,
+    killed(_, w) {
+      if (!fs.existsSync(w.path('new.img'))) return;
+      assert.is(w.hash('new.img'), w.hash('vm.img'), 'what has the name is whole');
+    },
+    check(w) {
+      assert.is(w.hash('new.img'), w.hash('vm.img'));
+      const left = fs.readdirSync(w.folder).filter((name) => /\.part$/.test(name));
+      assert.equal(left, []);
+    },
+  },
+  {
     name: 'part after a write that was killed between its two sides',
     copies: true,
     state: 'joined',
@@ -358,13 +387,17 @@ export async function killAndRepeat(s: Scenario, kill: Kill): Promise<void> {
     const left = await readClass('default', { home: w.home }).catch((error) => {
       if (s.state !== 'unrelated') throw error;
     });
-    if (left) s.killed?.(left);
+    if (left) s.killed?.(left, w);
 
     const again = await w.run([...s.args(w), '--json'], { input: INPUT });
     assert.ok(
       again.status === 0 || s.finished.includes(again.status ?? -1),
       `run again: ${again.status} ${again.stdout}${again.stderr}`,
     );
+    if (s.endsClass) {
+      assert.equal(fs.readdirSync(path.join(w.home, 'classes')), [], 'left over');
+      return;
+    }
     await s.settle?.(w, await w.engine((disks) => disks.info()));
     const info = await w.engine((disks) => disks.info());
     assert.is(info.pairs[0]?.state ?? '-', s.ends);

@@ -73,6 +73,50 @@ test('a new image is sparse, of full length, and never over another file', () =>
     assert.is(await host.inspect(w.path('new')), undefined);
   }));
 
+test('an image gets another name, but not one that is taken', () =>
+  inWorld(async (w) => {
+    const [from, to] = [w.path('new.part'), w.path('new')];
+    await host.createImage(from, 5000);
+    for (const take of [
+      () => fs.mkdirSync(to),
+      () => fs.symlinkSync('nowhere', to),
+      () => fs.writeFileSync(to, 'somebody else'),
+    ]) {
+      take();
+      assert.is(await codeOf(host.renameImage(from, to)), 'image-exists');
+      assert.ok(fs.existsSync(from));
+      fs.rmSync(to, { recursive: true });
+    }
+    await host.renameImage(from, to);
+    assert.equal(fs.readdirSync(w.folder), ['new']);
+    assert.is(await codeOf(host.renameImage(from, w.path('other'))), 'io-error');
+  }));
+
+test('names that begin like a path, in its folder alone', () =>
+  inWorld(async (w) => {
+    for (const name of ['a.img', 'a.img.part', 'b.img']) w.image(name, 10);
+    fs.mkdirSync(w.path('a.img.d'));
+    w.image('a.img.d/a.img', 10);
+    assert.equal(
+      await host.namesFrom(w.path('a.img')),
+      ['a.img', 'a.img.d', 'a.img.part'].map((name) => w.path(name)),
+    );
+    assert.is(await codeOf(host.namesFrom(w.path('none', 'x'))), 'io-error');
+  }));
+
+test('who has a file open', () =>
+  inWorld(async (w) => {
+    const file = w.image('file', 10);
+    assert.not(host.hasOpen(process.pid, file));
+    const fd = fs.openSync(file, 'r');
+    assert.ok(host.hasOpen(process.pid, file));
+    assert.not(host.hasOpen(process.pid, w.path('other')));
+    fs.closeSync(fd);
+    assert.not(host.hasOpen(process.pid, file));
+    const ended = spawnSync('true').pid;
+    assert.not(host.hasOpen(ended, file));
+  }));
+
 test('a place for an image must be a folder that is there', () =>
   inWorld(async (w) => {
     w.image('file', 10);

@@ -294,7 +294,7 @@ run('master and proxy that cannot be a pair', [
     code: 'same-file',
     says: /are the same file/,
     prepare: (w) => fs.symlinkSync('vm.img', w.path('link.img')),
-    args: (w) => ['copy', '-q', w.path('vm.img'), w.path('link.img')],
+    args: (w) => ['copy', w.path('vm.img'), w.path('link.img')],
   },
   {
     name: 'a smaller proxy',
@@ -321,7 +321,7 @@ run('master and proxy that cannot be a pair', [
     prepare: (w) => {
       w.image('p.img', MIB + 1, 2);
     },
-    args: (w) => ['copy', '-q', w.path('vm.img'), w.path('p.img')],
+    args: (w) => ['copy', w.path('vm.img'), w.path('p.img')],
   },
   {
     name: 'add the same image twice in one command',
@@ -580,7 +580,7 @@ const RIGHTS: readonly Rights[] = [
       w.image('p.img', MIB, 2);
       fs.chmodSync(w.path('p.img'), 0o444);
     },
-    args: (w) => ['copy', '-q', w.path('vm.img'), w.path('p.img')],
+    args: (w) => ['copy', w.path('vm.img'), w.path('p.img')],
   },
   {
     name: 'a state folder that may not be written',

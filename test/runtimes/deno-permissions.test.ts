@@ -1,6 +1,7 @@
 /** The tables of docs/deno.md: each verb runs with the listed rights, and says what is missing. */
 
 import fs from 'node:fs';
+import path from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { BUNDLE, DENO, inWorld, type Runtime, type World } from '../support/world.ts';
@@ -93,6 +94,24 @@ check('an image is made with rights to its folder', () =>
     fs.mkdirSync(w.path('out'));
     const runtime = deno([m, w.path('out'), w.home], [w.path('out'), w.home]);
     await w.ok(['join', m, w.path('out/new.img')], { runtime });
+    assert.is(w.hash('vm.img'), w.hash('out/new.img'));
+  }),
+);
+
+check('a copy to a new image needs rights to its folder, and no lock', () =>
+  world(async (w, m) => {
+    fs.mkdirSync(w.path('out'));
+    const noNet = ['--allow-env=KAGE_HOME,KAGE_FAULT,KAGE_KERNEL', '--allow-sys=statfs,hostname'];
+    const left = w.path('out/new.img.kage-1-0123456789abcdef.part');
+    fs.writeFileSync(left, 'of a copy that was killed');
+    const only = deno([m, w.path('out'), w.home], [w.path('out/new.img')], noNet);
+    const refused = await w.run(['copy', m, w.path('out/new.img')], { runtime: only });
+    assert.ok(refused.status !== 0);
+    assert.match(refused.stderr, /^kage: .*(permission|access)/);
+    assert.equal(fs.readdirSync(w.path('out')), [path.basename(left)]);
+    const runtime = deno([m, w.path('out'), w.home], [w.path('out')], noNet);
+    await w.ok(['copy', m, w.path('out/new.img')], { runtime });
+    assert.equal(fs.readdirSync(w.path('out')), ['new.img']);
     assert.is(w.hash('vm.img'), w.hash('out/new.img'));
   }),
 );

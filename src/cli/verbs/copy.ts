@@ -15,7 +15,8 @@ export const copy: Verb = {
   takes: '<source> <target>',
   summary: 'Make TARGET equal to SOURCE, writing only what differs',
   details:
-    'A target that does not exist is made, sparse. An image of a class is refused as target.',
+    'A target that does not exist is made, sparse; until it is whole it is called ' +
+    'TARGET.kage-*.part. An image of a class is refused as target.',
   arguments: { source: 'Image, or volume with an image of its own', target: 'Path of an image' },
   options: { ...REGION, ...COPY_OPTIONS },
   examples: [['kage copy vm.img /backup/vm.img', 'the second time it writes only what changed']],
@@ -35,15 +36,14 @@ export const copy: Verb = {
         data: { image: target, ...owner },
       });
     }
-    if (!dryRun && session.env.exists(target)) {
-      await printer.say(`copy: ${target} will be overwritten from ${source} where it differs`);
-    }
     const report = await continuing(
       engine.copyImage(source, target, {
         ...engineOptions,
         ...session.runOptions,
         ...choices,
         ...(regionSize === undefined ? {} : { regionSize }),
+        onOverwrite: () =>
+          printer.say(`copy: ${target} will be overwritten from ${source} where it differs`),
       }),
     );
     const differed = `${report.differing} of ${plural(report.regions, 'region')} different`;

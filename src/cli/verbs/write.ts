@@ -1,6 +1,6 @@
 /** `kage write`: standard input onto a volume, through the engine, so that it is tracked. */
 
-import { KageError } from '../../base/errors.ts';
+import { ioError, KageError } from '../../base/errors.ts';
 import { CHUNK_SIZE } from '../../base/limits.ts';
 import { formatSize } from '../../base/units.ts';
 import type { DiskClass } from '../../engine/api.ts';
@@ -32,12 +32,13 @@ export const write: Verb = {
         'write takes its data from standard input: kage write NAME < FILE',
       );
     }
+    const input = readable(session.env.readStdin(), session);
     const className = await session.classOf([ref]);
     const { dryRun } = session;
     const done = await session.withClass(className, async (diskClass) => {
       const { volumes } = await diskClass.info();
       const volume = await session.volumeOf(volumes, ref, className);
-      const length = dryRun ? 0 : await writeAll(diskClass, volume.name, offset, session);
+      const length = dryRun ? 0 : await writeAll(diskClass, volume.name, offset, input, session);
       return { volume: volume.name, length };
     });
     const at = `at offset ${offset}`;
@@ -53,11 +54,26 @@ export const write: Verb = {
   },
 };
 
-/** Writes all of standard input and makes it durable; gives its length. */
-async function writeAll(diskClass: DiskClass, name: string, start: number, session: Session) {
+/** The same input; an error of the system while reading it becomes one for people. */
+async function* readable(input: AsyncIterable<Uint8Array>, session: Session) {
+  try {
+    yield* input;
+  } catch (error) {
+    throw session.env.signal.aborted ? error : ioError('reading', 'standard input', error);
+  }
+}
+
+/** Writes all of the input and makes it durable; gives its length. */
+async function writeAll(
+  diskClass: DiskClass,
+  name: string,
+  start: number,
+  input: AsyncIterable<Uint8Array>,
+  session: Session,
+) {
   let offset = start;
   try {
-    for await (const piece of pieces(session.env.readStdin())) {
+    for await (const piece of pieces(input)) {
       session.env.signal.throwIfAborted();
       await diskClass.write(name, offset, piece);
       offset += piece.length;
