@@ -155,7 +155,8 @@ export class IntentLog {
     }
     const hash = hashOf(this.#kernel, this.#scratch + SLOT, this.#scratch + 8, SLOT - 8);
     data.setBigUint64(0, hash, true);
-    await this.#device.write(bytes, this.#slot * SLOT);
+    // Others may make the memory grow before this is written, which empties every view of it.
+    await this.#device.write(bytes.slice(), this.#slot * SLOT);
     await this.#device.flush();
     this.#slot = 1 - this.#slot;
     this.#stale = false;

@@ -199,7 +199,9 @@ export class MapFile {
     data.setBigUint64(16, BigInt(page), true);
     const hash = this.#hash(at + 8, PAGE - 8);
     this.#view(at).setBigUint64(0, hash, true);
-    await this.#device.write(this.#kernel.bytes(at, PAGE), PAGE + (page * 2 + slot) * PAGE);
+    // Others may make the memory grow before this is written, which empties every view of it.
+    const bytes = this.#kernel.bytes(at, PAGE).slice();
+    await this.#device.write(bytes, PAGE + (page * 2 + slot) * PAGE);
     this.#current[page] = slot;
   }
 

@@ -41,6 +41,8 @@ export interface CopyGuard {
 export type JobOptions = {
   readonly crew: Crew;
   readonly guard?: CopyGuard;
+  /** Bytes that a piece keeps from clients at most, when there is a guard. */
+  readonly pieceSize?: number;
   readonly source: BlockDevice;
   readonly target: BlockDevice;
   /** Regions to do; read while the job runs, changed only by `clear`. */
@@ -239,8 +241,8 @@ class Job {
 
   #pieceSize(): number {
     const { delayMs, rateBytesPerSec } = this.#o;
-    // Clients wait for a piece.
-    if (delayMs || this.#o.guard) return CHUNK_SIZE;
+    if (this.#o.guard) return this.#o.pieceSize ?? CHUNK_SIZE;
+    if (delayMs) return CHUNK_SIZE;
     if (rateBytesPerSec) return Math.min(TASK_SIZE, Math.max(1, rateBytesPerSec / 8));
     // Small work is still spread over the crew, and nobody waits long for the last one.
     const share = this.#total / this.#o.crew.members / PIECES_EACH;

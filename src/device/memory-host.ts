@@ -94,14 +94,18 @@ class MemoryDevice implements BlockDevice {
   }
 
   async read(into: Uint8Array, offset: number): Promise<void> {
+    await this.#world.latency?.();
     this.#enter('read', offset, into.byteLength);
     into.set(this.#disk.content.subarray(offset, offset + into.byteLength));
+    await this.#world.latency?.();
   }
 
   async write(from: Uint8Array, offset: number): Promise<void> {
     assert(!this.readOnly, 'write on a read-only device');
+    await this.#world.latency?.();
     this.#enter('write', offset, from.byteLength);
     this.#disk.write(from, offset);
+    await this.#world.latency?.();
   }
 
   async zero(offset: number, length: number): Promise<void> {
@@ -110,8 +114,10 @@ class MemoryDevice implements BlockDevice {
   }
 
   async flush(): Promise<void> {
+    await this.#world.latency?.();
     this.#enter('flush', 0, 0);
     this.#disk.flush();
+    await this.#world.latency?.();
   }
 
   async close(): Promise<void> {
@@ -148,6 +154,8 @@ export class MemoryHost implements Host {
   clock = 1_700_000_000_000;
   /** Called before each operation of any device, images and state files alike. */
   onOperation: ((operation: Operation) => void) | undefined;
+  /** What an operation waits for before and after it takes effect: a test decides who goes on. */
+  latency: (() => Promise<void>) | undefined;
   readonly random: () => number;
 
   constructor(seed: number) {

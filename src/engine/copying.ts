@@ -12,6 +12,7 @@ import { interrupted, type JobResult, runJob } from '../copy/job.ts';
 import type { CopyMode } from '../copy/task.ts';
 import type { BlockDevice } from '../device/device.ts';
 import type { Stamp } from '../device/stamp.ts';
+import { createKernel } from '../kernel/select.ts';
 import type { Link } from '../proxy/link.ts';
 import { sourceOf, targetOf } from '../proxy/transitions.ts';
 import type { CopyOptions, CopyReport } from './api.ts';
@@ -117,6 +118,7 @@ async function copyPending(
       regionSize: pair.regionSize,
       size: pair.size,
       guard: state.live ? guardOf(state, link, pair, record.master) : undefined,
+      pieceSize: state.tuning.pieceSize,
       clear: (runs) => pair.clearPending(runs, state.saveMap),
       onRegions: (runs) => {
         for (const run of runs) options.known?.set(run.first, run.count);
@@ -144,6 +146,8 @@ export async function makeCrew(
   },
 ): Promise<Crew> {
   const { mode, regionSize, devices } = work;
+  // Beside other calls it needs a memory of its own: one that grows empties every view of it.
+  const kernel = state.live ? createKernel(state.kernel.kind) : state.kernel;
   if (state.host.threads && work.bytes >= THREADS_FROM) {
     const order = {
       source: await specOf(state, work.source),
@@ -151,9 +155,9 @@ export async function makeCrew(
       mode,
       regionSize,
     };
-    return fileCrew(state.kernel, devices.source, devices.target, order);
+    return fileCrew(kernel, devices.source, devices.target, order);
   }
-  return inlineCrew(state.kernel, devices.source, devices.target, mode, regionSize);
+  return inlineCrew(kernel, devices.source, devices.target, mode, regionSize);
 }
 
 async function specOf(state: State, volume: VolumeRecord): Promise<FileSpec> {

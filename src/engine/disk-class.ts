@@ -18,7 +18,7 @@ import * as members from './members.ts';
 import { finishRemoval, markRemoved } from './removal.ts';
 import type { State } from './state.ts';
 import { takeStamps } from './trust.ts';
-import { type Begun, beginVerb, type VerbOptions } from './verbs.ts';
+import { type Begun, beginVerb, guardVerb, type VerbOptions } from './verbs.ts';
 import { verifyPair } from './verify.ts';
 
 export class OpenClass implements api.DiskClass {
@@ -31,6 +31,8 @@ export class OpenClass implements api.DiskClass {
   #closing: Promise<void> | undefined;
   /** Copies that run beside other calls, by pair. */
   readonly #copies = new Map<number, { ended: Promise<void>; abort(): void }>();
+  /** Pairs whose copy goes on when no other runs any more. */
+  readonly #stopped = new Set<number>();
   /** Something was written by clients since the last heartbeat. */
   #beats = false;
 
@@ -355,6 +357,7 @@ export class OpenClass implements api.DiskClass {
       for (const id of begun.copies) {
         if (this.#copies.get(id) === copy) this.#copies.delete(id);
       }
+      if (this.#copies.size === 0) this.#resume();
     });
     copy.ended = work.catch(() => {});
     for (const id of begun.copies) this.#copies.set(id, copy);
@@ -363,7 +366,8 @@ export class OpenClass implements api.DiskClass {
 
   /**
    * What is being copied for these pairs ends before `verb` begins: a part waits for it, an instant
-   * part goes on beside it, everything else stops it. A restore stops the siblings' copies, too.
+   * part goes on beside it, everything else stops it. A restore stops the copies to joined siblings,
+   * too; they go on afterwards.
    */
   async #clearTheWay(
     verb: Verb,
@@ -371,13 +375,33 @@ export class OpenClass implements api.DiskClass {
     options: VerbOptions,
   ): Promise<readonly Promise<void>[] | undefined> {
     if (options.dryRun || (verb === 'part' && options.instant)) return undefined;
-    const spread = VERBS[verb].spreads ? records.flatMap((r) => this.#state.siblings(r)) : [];
-    const running = [...records, ...spread].flatMap(({ id }) => this.#copies.get(id) ?? []);
-    if (running.length === 0) return undefined;
-    if (verb === 'part' || verb === 'swap') return running.map(({ ended }) => ended);
+    const own = records.flatMap(({ id }) => this.#copies.get(id) ?? []);
+    if (verb === 'part' || verb === 'swap') {
+      return own.length === 0 ? undefined : own.map(({ ended }) => ended);
+    }
+    // Nothing is stopped for a verb that is refused.
+    guardVerb(this.#state, verb, records, options);
+    const siblings = VERBS[verb].spreads
+      ? records.flatMap((r) => this.#state.siblings(r)).filter((s) => this.#copies.has(s.id))
+      : [];
+    for (const { id } of siblings) this.#stopped.add(id);
+    const running = [...own, ...siblings.map(({ id }) => this.#copies.get(id)!)];
     for (const copy of running) copy.abort();
     await Promise.all(running.map(({ ended }) => ended));
     return undefined;
+  }
+
+  /** Takes up the copies to joined proxies that a restore has stopped. */
+  #resume(): void {
+    const stopped = [...this.#stopped];
+    this.#stopped.clear();
+    for (const id of stopped) {
+      const record = this.#state.record.pairs.find((p) => p.id === id);
+      if (!this.#open || !record?.joined || this.#state.pair(record).pendingEmpty) continue;
+      const proxy = this.#state.volumeById(record.proxy).name;
+      // Whoever looks sees that it is joining, or why not.
+      this.#verb('join', [proxy], { wait: false }).catch(() => {});
+    }
   }
 
   async #pairOf(ref: api.VolumeRef): Promise<PairRecord | undefined> {

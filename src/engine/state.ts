@@ -33,7 +33,12 @@ import { type PairView, sourceOf, targetOf } from '../proxy/transitions.ts';
 import { requireWritable } from './examine.ts';
 
 /** Sizes that only a simulation wants different, and then in every session of a class. */
-export type Tuning = { readonly extentSize: number; readonly extentsMax: number };
+export type Tuning = {
+  readonly extentSize: number;
+  readonly extentsMax: number;
+  /** Bytes that a copy keeps from clients at once. */
+  readonly pieceSize?: number;
+};
 
 type WrittenMap = { pair: Pair; name: MapName; added: number; file: MapFile };
 

@@ -57,6 +57,17 @@ export type Begun = {
   report(): VerbReport;
 };
 
+/** Throws what would keep the verb from beginning now. */
+export function guardVerb(
+  state: State,
+  verb: Verb,
+  records: readonly PairRecord[],
+  options: VerbOptions,
+): void {
+  for (const record of records) prepare(state, verb, record, options);
+  requireOneMaster(state, verb, records);
+}
+
 /** Guards, plans and commits the verb; with `dryRun` only plans. */
 export async function beginVerb(
   state: State,

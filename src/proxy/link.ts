@@ -187,15 +187,19 @@ export class Link {
     const resume = () => {
       for (const hold of holds.splice(0)) this.#holds.release(hold);
     };
-    await this.#intents.freeze();
     try {
       for (const family of families) {
         holds.push(await this.#holds.acquire(family, 0, Number.POSITIVE_INFINITY, true));
       }
-      return await work(resume);
+      // Not before: a write that has its hold may be waiting for an extent to leave.
+      await this.#intents.freeze();
+      try {
+        return await work(resume);
+      } finally {
+        this.#intents.thaw();
+      }
     } finally {
       resume();
-      this.#intents.thaw();
     }
   }
 
