@@ -1,0 +1,220 @@
+/** A class that clients use meanwhile: what verbs refuse, what they wait for, what a flush covers. */
+
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { KageError } from '../../src/base/errors.ts';
+import { MemoryHost } from '../../src/device/memory-host.ts';
+import type { AttachedVolume, DiskClass } from '../../src/engine/api.ts';
+import { openClass } from '../../src/engine/open.ts';
+
+const test = suite('engine: live');
+const REGION = 4096;
+const SIZE = 8 * REGION;
+
+class World {
+  readonly host = new MemoryHost(1);
+  readonly waiting: (() => void)[] = [];
+  disks!: DiskClass;
+
+  static async create(): Promise<World> {
+    const world = new World();
+    for (const name of ['m', 'p']) {
+      const disk = world.host.addDisk(`/${name}.img`, SIZE);
+      disk.write(new Uint8Array(SIZE).fill(name === 'm' ? 1 : 2), 0);
+      disk.flush();
+    }
+    await world.open();
+    const exclusive = true;
+    await world.disks.add(['m', 'p'].map((name) => ({ path: `/${name}.img`, name, exclusive })));
+    return world;
+  }
+
+  async open(): Promise<void> {
+    this.disks = await openClass('live', {
+      home: '/home',
+      host: this.host,
+      kernel: 'js',
+      create: true,
+      live: true,
+      tuning: { extentSize: REGION, extentsMax: 8, pieceSize: REGION },
+    });
+  }
+
+  /** From now on every disk operation waits until `goOn` lets it go. */
+  hold(): void {
+    this.host.latency = () => new Promise((resolve) => this.waiting.push(resolve));
+  }
+
+  async turn(): Promise<void> {
+    for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /** Lets `count` operations go on, each as far as it comes. */
+  async goOn(count = 1): Promise<void> {
+    for (let i = 0; i < count; i++) {
+      await this.turn();
+      this.waiting.shift()?.();
+    }
+    await this.turn();
+  }
+
+  async finish(): Promise<void> {
+    this.host.latency = undefined;
+    while (this.waiting.length > 0) await this.goOn();
+  }
+
+  async pair() {
+    return (await this.disks.info()).pairs[0];
+  }
+}
+
+async function refused(work: Promise<unknown>): Promise<KageError> {
+  try {
+    await work;
+  } catch (error) {
+    assert.instance(error, KageError);
+    return error as KageError;
+  }
+  throw new Error('nothing was refused');
+}
+
+async function contentOf(volume: AttachedVolume): Promise<number[]> {
+  const into = new Uint8Array(SIZE);
+  await volume.read(into, 0);
+  return Array.from({ length: SIZE / REGION }, (_, region) => into[region * REGION]);
+}
+
+const join = (world: World, wait = true) =>
+  world.disks.join('m', 'p', { regionSize: REGION, wait });
+
+test('a volume is attached only in a live class, and while it is whole', async () => {
+  const world = await World.create();
+  await world.disks.close();
+  const cold = await openClass('live', { home: '/home', host: world.host, kernel: 'js' });
+  assert.match((await refused(cold.attach('m'))).message, /not opened live/);
+  await cold.close();
+  await world.open();
+  await join(world);
+  assert.is((await refused(world.disks.attach('p'))).code, 'wrong-state');
+});
+
+test('verbs that need a volume to themselves are refused while it is in use', async () => {
+  const world = await World.create();
+  await join(world);
+  await world.disks.part(['p']);
+  const proxy = await world.disks.attach('p');
+  const master = await world.disks.attach('m');
+  for (const verb of ['rejoin', 'update', 'restore'] as const) {
+    const error = await refused(world.disks[verb](['p']));
+    assert.is(error.code, 'wrong-state', verb);
+    assert.match(error.message, /^[mp]: is in use \(1 user\)/);
+  }
+  await proxy.close();
+  assert.match((await refused(world.disks.restore(['p']))).message, /m: is in use/);
+  await world.disks.restore(['p'], { live: true });
+  assert.equal((await world.pair()).state, 'joined');
+  await master.close();
+});
+
+test('a snapshot of a part is the master of that moment, whatever is written then', async () => {
+  const world = await World.create();
+  await join(world);
+  const master = await world.disks.attach('m');
+  await world.disks.part(['p']);
+  await master.write(new Uint8Array(REGION).fill(9), 2 * REGION);
+  const proxy = await world.disks.attach('p', { readOnly: true });
+  assert.equal(await contentOf(proxy), [1, 1, 1, 1, 1, 1, 1, 1]);
+  assert.equal(await contentOf(master), [1, 1, 9, 1, 1, 1, 1, 1]);
+  assert.equal((await world.pair()).changedRegions, 1);
+  assert.is(
+    (await refused(Promise.resolve().then(() => proxy.write(new Uint8Array(1), 0)))).code,
+    'not-permitted',
+  );
+});
+
+test('an instant part while the first copy runs keeps what clients overwrite', async () => {
+  const world = await World.create();
+  const master = await world.disks.attach('m');
+  world.hold();
+  const joining = join(world, false);
+  while ((await Promise.race([joining.then(() => 'done'), world.goOn(1)])) !== 'done');
+  const part = world.disks.part(['p'], { instant: true });
+  while ((await Promise.race([part.then(() => 'done'), world.goOn(1)])) !== 'done');
+  const write = Promise.resolve(master.write(new Uint8Array(SIZE).fill(7), 0));
+  await world.finish();
+  await write;
+  await master.flush();
+  const proxy = await world.disks.attach('p');
+  assert.equal(await contentOf(proxy), [1, 1, 1, 1, 1, 1, 1, 1]);
+  assert.equal(await contentOf(master), [7, 7, 7, 7, 7, 7, 7, 7]);
+});
+
+test('an instant restore is read from the proxy at once, and what is written stays', async () => {
+  const world = await World.create();
+  await join(world);
+  const master = await world.disks.attach('m');
+  await world.disks.part(['p']);
+  await master.write(new Uint8Array(SIZE).fill(9), 0);
+  world.hold();
+  const restore = world.disks.restore(['p'], { live: true, instant: true, wait: false });
+  while ((await Promise.race([restore.then(() => 'done'), world.goOn(1)])) !== 'done');
+  assert.ok((await world.pair()).pendingRegions > 0, 'the copy is still under way');
+  const reading = contentOf(master);
+  const writing = Promise.resolve(master.write(new Uint8Array(100).fill(5), 6 * REGION + 50));
+  await world.finish();
+  await reading;
+  await writing;
+  const into = new Uint8Array(REGION);
+  await master.read(into, 6 * REGION);
+  assert.equal([into[0], into[50], into[149], into[150]], [1, 5, 5, 1]);
+  assert.equal((await contentOf(master)).slice(0, 6), [1, 1, 1, 1, 1, 1]);
+});
+
+test('a flush clears what was filled before its syncs, and nothing that was filled after', async () => {
+  const world = await World.create();
+  await join(world);
+  const master = await world.disks.attach('m');
+  await world.disks.part(['p']);
+  await master.write(new Uint8Array(SIZE).fill(9), 0);
+  await master.flush();
+  // The copy of the restore is stopped at once: all that is left pending is for clients to fill.
+  const stopped = new AbortController();
+  stopped.abort();
+  await world.disks
+    .restore(['p'], { live: true, instant: true, signal: stopped.signal })
+    .catch(() => {});
+  assert.is((await world.pair()).pendingRegions, 8);
+  await master.write(new Uint8Array(REGION).fill(5), 0);
+  world.hold();
+  const flush = master.flush();
+  await world.turn();
+  world.host.latency = undefined;
+  // The flush waits in its first sync.
+  await master.write(new Uint8Array(REGION).fill(5), 3 * REGION);
+  await world.finish();
+  await flush;
+  assert.is((await world.pair()).pendingRegions, 7, 'only the first is durably on the master');
+  world.host.cutPower();
+  await world.open();
+  const again = await world.disks.attach('m');
+  const content = await contentOf(again);
+  assert.is(content[0], 5, 'flushed');
+  assert.ok([1, 5].includes(content[3]), 'the snapshot, or what was written and not flushed');
+});
+
+test('what a verb that is refused would have stopped goes on', async () => {
+  const world = await World.create();
+  await join(world);
+  await world.disks.attach('m');
+  await world.disks.part(['p']);
+  world.hold();
+  const update = world.disks.update(['p'], { instant: true, compare: true, wait: false });
+  while ((await Promise.race([update.then(() => 'done'), world.goOn(1)])) !== 'done');
+  const restore = refused(world.disks.restore(['p'], { live: true }));
+  await world.finish();
+  assert.match((await restore).message, /a copy from the master to the proxy is unfinished/);
+  for (let i = 0; i < 100 && (await world.pair()).pendingRegions > 0; i++) await world.turn();
+  assert.is((await world.pair()).state, 'parted');
+});
+
+test.run();
