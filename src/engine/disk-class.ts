@@ -9,6 +9,7 @@ import { HEARTBEAT_MS } from '../base/limits.ts';
 import type { PairRecord, VolumeRecord } from '../catalog/records.ts';
 import { Link } from '../proxy/link.ts';
 import { VERBS, type Verb } from '../proxy/states.ts';
+import { Alive } from './alive.ts';
 import type * as api from './api.ts';
 import { attachVolume } from './attach.ts';
 import { groundOf } from './ground.ts';
@@ -21,11 +22,15 @@ import { takeStamps } from './trust.ts';
 import { type Begun, beginVerb, guardVerb, type VerbOptions } from './verbs.ts';
 import { verifyPair } from './verify.ts';
 
+/** While threads of ours write: more often than `Alive` notes anything. */
+const COPY_BEAT_MS = 50;
+
 export class OpenClass implements api.DiskClass {
   readonly #state: State;
   readonly #link: Link;
   readonly #owner: members.Owner;
   readonly #heart: ReturnType<typeof setInterval> | undefined;
+  #alive: Alive | undefined;
   #queue: Promise<unknown> = Promise.resolve();
   #open = true;
   #closing: Promise<void> | undefined;
@@ -36,9 +41,8 @@ export class OpenClass implements api.DiskClass {
   /** Something was written by clients since the last heartbeat. */
   #beats = false;
 
-  constructor(state: State, owner: members.Owner, options: { heartbeat: boolean; live: boolean }) {
+  constructor(state: State, owner: members.Owner, options: { heartbeat: boolean }) {
     this.#state = state;
-    state.live = options.live;
     this.#owner = owner;
     this.#link = new Link(groundOf(state));
     if (!options.heartbeat) return;
@@ -46,6 +50,15 @@ export class OpenClass implements api.DiskClass {
       if (this.#beats) this.#do(() => this.#heartbeat()).catch(() => {});
     }, HEARTBEAT_MS);
     (this.#heart as { unref?: () => void }).unref?.();
+  }
+
+  /** From now on volumes can be attached. `epoch`: the lock's, which the next commit writes down. */
+  async goLive(epoch: number): Promise<void> {
+    const state = this.#state;
+    // What was believed of the last session's end is written down before its note is written over.
+    if (!state.record.clean && state.record.generation > 0) await this.#writeDown(false);
+    this.#alive = await Alive.create(state.folder, state.host, epoch);
+    state.live = true;
   }
 
   get name(): string {
@@ -235,6 +248,7 @@ export class OpenClass implements api.DiskClass {
         readOnly: options.readOnly ?? false,
         written: () => {
           this.#beats = true;
+          this.#alive?.beat();
         },
       });
     });
@@ -252,6 +266,7 @@ export class OpenClass implements api.DiskClass {
       await Promise.all([...this.#copies.values()].map(({ ended }) => ended));
       try {
         if (this.#state.changed && !this.#state.broken) await this.#writeDown(true);
+        await this.#alive?.close(this.#state.folder);
       } finally {
         await this.#state.dispose();
       }
@@ -352,7 +367,10 @@ export class OpenClass implements api.DiskClass {
     options.signal?.addEventListener('abort', abort);
     if (options.signal?.aborted) abort();
     const copy = { ended: Promise.resolve(), abort };
+    const beating = setInterval(() => this.#alive?.beat(), COPY_BEAT_MS);
+    this.#alive?.beat();
     const work = begun.copy(controller.signal).finally(() => {
+      clearInterval(beating);
       options.signal?.removeEventListener('abort', abort);
       for (const id of begun.copies) {
         if (this.#copies.get(id) === copy) this.#copies.delete(id);

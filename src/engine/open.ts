@@ -36,7 +36,8 @@ export type EngineOptions = {
 
 /**
  * Opens a class under its lock. `create`: a class that does not exist begins empty; without it
- * that is `no-such-object`. `live`: volumes can be attached, copies run beside other calls. Throws `in-use`, `catalog-damaged`, `catalog-newer`.
+ * that is `no-such-object`. `live`: volumes can be attached, copies run beside other calls. Throws
+ * `in-use`, `catalog-damaged`, `catalog-newer`.
  */
 export async function openClass(
   name: string,
@@ -57,7 +58,9 @@ export async function openClass(
   }
   const state = await openState(name, { host, kernel, folder, lock }, options);
   const owner: Owner = (facts, rule) => ownerOf(facts, options, host, kernel, rule?.except);
-  return new OpenClass(state, owner, { heartbeat: host.threads, live: options.live ?? false });
+  const opened = new OpenClass(state, owner, { heartbeat: host.threads });
+  if (options.live) await opened.goLive(lock.epoch);
+  return opened;
 }
 
 async function openState(

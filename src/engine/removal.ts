@@ -39,7 +39,7 @@ export async function loadLiving(folder: Folder, kernel: Kernel): Promise<Loaded
 export async function finishRemoval(folder: Folder, record: ClassRecord): Promise<void> {
   const last = `root.${record.generation % 2}`;
   for (const name of await folder.list()) {
-    if (/^(pair|root\.|intent$)/.test(name) && name !== last) await folder.remove(name);
+    if (/^(pair|root\.|(intent|alive)$)/.test(name) && name !== last) await folder.remove(name);
   }
   // Were the last one to vanish first in a power cut, the class would be back.
   await folder.sync();

@@ -10,6 +10,7 @@ import type { DiskRecord, PairRecord } from '../catalog/records.ts';
 import { differentFile, movedSince, type Stamp } from '../device/stamp.ts';
 import { judge } from '../proxy/recovery.ts';
 import { targetOf } from '../proxy/transitions.ts';
+import { lastAlive, writtenInLife } from './alive.ts';
 import type { State } from './state.ts';
 
 /** Takes the identity of every image and judges every pair by it. */
@@ -18,6 +19,7 @@ export async function lookAtImages(state: State): Promise<void> {
   for (const disk of state.record.disks) moved.set(disk.name, await lookAtDisk(state, disk));
   const otherBoot = state.record.boot === null || state.record.boot !== state.host.boot();
   const unclean = !state.record.clean;
+  if (unclean && !otherBoot) await believeOwnWrites(state, moved);
   for (const pair of state.record.pairs) {
     const reasonOf = (volume: number) => {
       const disk = state.diskOf(state.volumeById(volume));
@@ -30,6 +32,17 @@ export async function lookAtImages(state: State): Promise<void> {
       proxy: reasonOf(pair.proxy),
       unclean,
     });
+  }
+}
+
+/** After a crash: what was written while the session lived, which served clients, was its own. */
+async function believeOwnWrites(state: State, moved: Map<string, string | null>): Promise<void> {
+  const alive = await lastAlive(state.folder, state.record.epoch);
+  if (alive === null) return;
+  for (const disk of state.record.disks) {
+    const stamp = state.seen.get(disk.name);
+    if (stamp === undefined || disk.stamp === null || disk.stamp.unreliable !== null) continue;
+    if (writtenInLife(stamp, alive)) moved.set(disk.name, null);
   }
 }
 
