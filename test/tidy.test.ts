@@ -10,7 +10,18 @@ const test = suite('tidy');
 const root = process.env.KAGE_ROOT ?? process.cwd();
 
 /** Imports go from a folder to those before it. What lies in `src` itself stands on top. */
-const ORDER = ['base', 'kernel', 'device', 'bitmap', 'copy', 'catalog', 'proxy', 'engine', 'cli'];
+const ORDER = [
+  'base',
+  'kernel',
+  'device',
+  'bitmap',
+  'copy',
+  'catalog',
+  'proxy',
+  'nbd',
+  'engine',
+  'cli',
+];
 
 /** The state table is read by the engine, the brute-force model and the documents: it needs nothing. */
 const PURE = ['proxy/states', 'proxy/transitions', 'proxy/recovery'];
@@ -27,6 +38,11 @@ const EDGES: Readonly<Record<string, readonly string[]>> = {
   'device/file': ['node:fs'],
   'device/file-folder': ['node:fs', 'node:net', 'node:path'],
   'device/file-host': ['node:fs', 'node:os', 'node:path'],
+  'nbd/client-connection': ['node:net'],
+  'nbd/client-tls': ['node:fs', 'node:net', 'node:tls'],
+  'nbd/places': ['node:fs', 'node:net', 'node:path'],
+  'nbd/server': ['node:net'],
+  'nbd/tls': ['node:fs', 'node:net', 'node:tls'],
 };
 
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {

@@ -98,7 +98,10 @@ export async function beginVerb(
   for (const work of works) {
     if (work.plan === null || !(work.continues || copiesFirst)) continue;
     await takeUp(state, link, work, options);
-    if (copiesFirst) reports.set(work.id, await copyOf(state, link, work, options));
+    // Stopped in here, the same command does all of it when it is run again.
+    if (copiesFirst || !state.live) {
+      reports.set(work.id, await copyOf(state, link, work, options));
+    }
   }
   const rows = works.filter((work) => !work.continues || copiesFirst);
   if (rows.length > 0) {
@@ -109,7 +112,9 @@ export async function beginVerb(
       if (VERBS[verb].joined === 'gone') await dropPair(state, work.id);
     }
   }
-  const copying = copiesFirst ? [] : works.filter(({ plan }) => plan !== null);
+  const copying = copiesFirst
+    ? []
+    : works.filter(({ plan, id }) => plan !== null && !reports.has(id));
   const pairs = works.map((_, i) => nameOf(records[i], state));
   return {
     copies: copying.map(({ id }) => id),

@@ -551,4 +551,19 @@ test('a loop device is no proxy of the file behind it', async () => {
   }
 });
 
+test('a verb of two proxies that is stopped in the rest of an earlier copy is whole when run again', async () => {
+  const world = new Case();
+  const disks = await world.joined({ proxies: ['p', 'q'] });
+  await disks.part(['p', 'q']);
+  await disks.write('m', 0, bytes(99));
+  await stopped((signal) => disks.rejoin(['q'], { signal }));
+  await disks.cancel('q').catch(() => {});
+  await stopped((signal) => disks.rejoin(['q', 'p'], { signal }));
+  // Had it been committed for p and not for q, the same command would be refused now.
+  assert.equal((await pairOf(disks, 'p')).state, 'parted');
+  await disks.rejoin(['q', 'p']);
+  assert.deepEqual([world.differing('m', 'p'), world.differing('m', 'q')], [[], []]);
+  await disks.close();
+});
+
 test.run();

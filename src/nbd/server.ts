@@ -1,0 +1,283 @@
+/**
+ * Edge: the NBD server on sockets. It ties each accepted socket to a `Connection`, which decides
+ * everything; here are only places, the limits on clients, TLS, and the orderly end.
+ *
+ * A client that vanishes, stalls or talks nonsense costs its own connection and nobody is told.
+ */
+
+import type net from 'node:net';
+import { KageError } from '../base/errors.ts';
+import { Connection, type Line } from './connection.ts';
+import type { NbdExports } from './export.ts';
+import { NbdMetrics } from './metrics.ts';
+import { isLoopback, type Listening, listenAt, type Place, placeText } from './places.ts';
+import { SlabStore } from './slabs.ts';
+import { prepareTls, type Secure, type TlsOptions } from './tls.ts';
+
+/** Clients at a time; a further one is closed at once. */
+const CONNECTIONS_MAX = 100;
+/** From the first byte to an agreed export, TLS included, ms. */
+const HANDSHAKE_MS = 10_000;
+/** A closed line waits so long for the client to close its end, ms; when the server stops, less. */
+const LINGER_MS = 5000;
+const LAST_LINGER_MS = 500;
+/** A stopping server lets clients in the middle of the handshake ask once more, ms. */
+const HAGGLE_MS = 100;
+
+export type NbdServerOptions = {
+  readonly exports: NbdExports;
+  /** ms, never going back. */
+  readonly clock: () => number;
+  /** Off without it. */
+  readonly tls?: TlsOptions;
+  /** Allows other machines without TLS: whoever reaches the port reads and writes all exports. */
+  readonly insecure?: boolean;
+  readonly connectionsMax?: number;
+  readonly handshakeMs?: number;
+};
+
+export interface NbdServer {
+  /** Where it listens, with the ports that were found. */
+  readonly places: readonly Place[];
+  readonly metrics: NbdMetrics;
+  /**
+   * Takes no further clients and requests, waits for what is in flight, closes. Resolves to false if
+   * that took longer than `limitMs`; then clients are cut off, and what the exports still work on is
+   * theirs to end.
+   */
+  stop(limitMs: number): Promise<boolean>;
+}
+
+/** Listens on all places or, with an error, on none. */
+export async function startNbdServer(
+  places: readonly Place[],
+  options: NbdServerOptions,
+): Promise<NbdServer> {
+  for (const place of places) checkPlace(place, options);
+  const secure = prepareTls(options.tls ?? { mode: 'off' });
+  const guests = new Guests(options, secure);
+  const listening: Listening[] = [];
+  try {
+    for (const place of places) {
+      listening.push(await listenAt(place, (socket) => guests.admit(socket)));
+    }
+  } catch (error) {
+    for (const each of listening) each.close();
+    guests.cut();
+    throw error;
+  }
+  return {
+    places: listening.map((each) => each.place),
+    metrics: guests.metrics,
+    async stop(limitMs) {
+      for (const each of listening) each.close();
+      return await guests.leave(limitMs);
+    },
+  };
+}
+
+function checkPlace(place: Place, { tls, insecure }: NbdServerOptions): void {
+  if (isLoopback(place) || insecure || tls?.mode === 'required') return;
+  throw new KageError(
+    'not-permitted',
+    `${placeText(place)}: other machines could read and write the exports without TLS`,
+    { hint: 'require TLS, or say that this is wanted' },
+  );
+}
+
+/** The clients of one server. */
+class Guests {
+  readonly metrics = new NbdMetrics();
+  readonly #options: NbdServerOptions;
+  readonly #secure: Secure | undefined;
+  readonly #store = new SlabStore();
+  readonly #all = new Map<Connection, Wire>();
+  #stopping = false;
+  /** Told whenever a client's state has changed. */
+  readonly #watchers = new Set<() => void>();
+
+  constructor(options: NbdServerOptions, secure: Secure | undefined) {
+    this.#options = options;
+    this.#secure = secure;
+  }
+
+  admit(socket: net.Socket): void {
+    const { connectionsMax = CONNECTIONS_MAX, handshakeMs = HANDSHAKE_MS } = this.#options;
+    if (this.#stopping || this.metrics.connections >= connectionsMax) {
+      this.metrics.refused++;
+      socket.on('error', () => {});
+      socket.destroy();
+      return;
+    }
+    this.metrics.accepted++;
+    this.metrics.connections++;
+    const wire = new Wire(socket, this.#secure);
+    const connection = new Connection(
+      wire,
+      {
+        exports: this.#options.exports,
+        tls: this.#options.tls?.mode ?? 'off',
+        store: this.#store,
+        metrics: this.metrics,
+        clock: this.#options.clock,
+        turn: () => new Promise((resolve) => setImmediate(resolve)),
+      },
+      () => this.#changed(connection),
+    );
+    const timer = setTimeout(() => {
+      if (connection.phase === 'haggling') connection.drop();
+    }, handshakeMs);
+    timer.unref?.();
+    this.#all.set(connection, wire);
+    wire.attach(connection, () => {
+      clearTimeout(timer);
+      this.metrics.connections--;
+      connection.gone();
+    });
+    connection.start();
+  }
+
+  /** Ends all clients in order; see `NbdServer.stop`. */
+  async leave(limitMs: number): Promise<boolean> {
+    this.#stopping = true;
+    for (const connection of this.#all.keys()) connection.stop();
+    const drained = await this.#until(() => this.#isDrained(), limitMs, HAGGLE_MS);
+    for (const connection of this.#all.keys()) connection.end();
+    if (drained) await this.#until(() => this.#all.size === 0, LAST_LINGER_MS, 0);
+    this.cut();
+    return drained;
+  }
+
+  /** Closes all sockets at once. */
+  cut(): void {
+    for (const [connection, wire] of this.#all) {
+      connection.drop();
+      wire.destroy();
+    }
+  }
+
+  #isDrained(): boolean {
+    return [...this.#all.keys()].every((connection) => !connection.busy);
+  }
+
+  #changed(connection: Connection): void {
+    if (connection.phase === 'closed' && this.#all.get(connection)?.isClosed && !connection.busy) {
+      this.#all.delete(connection);
+    }
+    for (const watcher of this.#watchers) watcher();
+  }
+
+  /** Whether `look` holds within the time; clients that haggle get at least `haggleMs` of it. */
+  #until(look: () => boolean, limitMs: number, haggleMs: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      let patient = haggleMs > 0;
+      const haggles = () => [...this.#all.keys()].some((c) => c.phase === 'haggling');
+      const finish = (result: boolean) => {
+        this.#watchers.delete(watcher);
+        clearTimeout(limit);
+        clearTimeout(patience);
+        resolve(result);
+      };
+      const watcher = () => {
+        if (look() && !(patient && haggles())) finish(true);
+      };
+      const limit = setTimeout(() => finish(look()), limitMs);
+      const patience = setTimeout(() => {
+        patient = false;
+        watcher();
+      }, haggleMs);
+      this.#watchers.add(watcher);
+      watcher();
+    });
+  }
+}
+
+/** The socket of one client; another one once TLS is on. */
+class Wire implements Line {
+  #socket: net.Socket;
+  readonly #secure: Secure | undefined;
+  #connection: Connection | undefined;
+  #onClose = () => {};
+  #linger: ReturnType<typeof setTimeout> | undefined;
+  isClosed = false;
+
+  constructor(socket: net.Socket, secure: Secure | undefined) {
+    this.#socket = socket;
+    this.#secure = secure;
+  }
+
+  /** `onClose` is called once, when the socket is closed. */
+  attach(connection: Connection, onClose: () => void): void {
+    this.#connection = connection;
+    this.#onClose = onClose;
+    this.#listen();
+  }
+
+  send(pieces: readonly Uint8Array[], taken: () => void): void {
+    const socket = this.#socket;
+    const last = pieces.length - 1;
+    if (last > 0) socket.cork();
+    for (let i = 0; i < last; i++) socket.write(pieces[i]);
+    // Once with an error is enough: 'close' follows.
+    socket.write(pieces[last], (error) => {
+      if (!error) taken();
+    });
+    if (last > 0) socket.uncork();
+  }
+
+  want(more: boolean): void {
+    if (more) this.#socket.resume();
+    else this.#socket.pause();
+  }
+
+  startTls(): void {
+    const plain = this.#socket;
+    plain.removeAllListeners('data');
+    plain.removeAllListeners('end');
+    plain.pause();
+    this.#secure!(plain).then(
+      (socket) => {
+        this.#socket = socket;
+        this.#listen();
+        this.#connection!.secured();
+      },
+      () => this.#connection!.drop(),
+    );
+  }
+
+  end(): void {
+    const socket = this.#socket;
+    socket.end();
+    // What the client still says is not for us, but unread bytes would turn the end into a reset.
+    socket.resume();
+    this.#linger = setTimeout(() => this.destroy(), LINGER_MS);
+    this.#linger.unref?.();
+  }
+
+  drop(): void {
+    this.destroy();
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+    // Not every runtime tells of the end of a socket that TLS has taken over.
+    setImmediate(() => this.#closed());
+  }
+
+  #listen(): void {
+    const connection = this.#connection!;
+    const socket = this.#socket;
+    socket.on('data', (bytes) => connection.receive(bytes));
+    socket.on('end', () => connection.inputEnded());
+    // Clients vanish; 'close' follows.
+    socket.on('error', () => {});
+    socket.once('close', () => this.#closed());
+  }
+
+  #closed(): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    clearTimeout(this.#linger);
+    this.#onClose();
+  }
+}
