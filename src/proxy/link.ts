@@ -68,6 +68,8 @@ type Piece = {
   readonly steps: readonly (readonly WriteStep[])[];
 };
 
+const NOTHING: ReadonlyMap<number, number> = new Map();
+
 /** Behind every volume: what only has to be over before a pause. */
 const BESIDE = 2 ** 53;
 
@@ -120,10 +122,12 @@ export class Link {
     try {
       const strands = this.#ground.strands(volume);
       // What settles later was perhaps written after the syncs.
-      const settling = strands.map(({ pair }) => pair.settlingNow());
+      const settling = strands.map((strand) =>
+        isTarget(strand, volume) ? strand.pair.settlingNow() : NOTHING,
+      );
       await this.#ground.flushVolume(volume);
       for (const [i, strand] of strands.entries()) {
-        const settles = settling[i].size > 0 && isTarget(strand, volume);
+        const settles = settling[i].size > 0;
         if (!strand.record.joined && !settles) continue;
         if (!(await this.#flushMirror(strand, volume, []))) continue;
         reach('flush:synced');
