@@ -217,4 +217,48 @@ test('what a verb that is refused would have stopped goes on', async () => {
   assert.is((await world.pair()).state, 'parted');
 });
 
+for (const operation of ['write', 'flush'] as const) {
+  test(`a joined proxy that fails a ${operation} is parted before its client hears of anything`, async () => {
+    const world = await World.create();
+    await join(world);
+    const master = await world.disks.attach('m');
+    await master.write(new Uint8Array(REGION).fill(4), 0);
+    await master.flush();
+    world.host.disks.get('/p.img')!.fault = (op) => {
+      if (op === operation) throw new KageError('io-error', 'p: fault');
+    };
+    await Promise.all([2, 3].map((r) => master.write(new Uint8Array(REGION).fill(6), r * REGION)));
+    await master.flush();
+    world.host.disks.get('/p.img')!.fault = undefined;
+    // What the answer promised holds whatever happens next.
+    world.host.cutPower();
+    await world.open();
+    const pair = await world.pair();
+    assert.is(pair.joined, false);
+    assert.is(pair.state, 'invalid');
+    assert.is((await refused(world.disks.attach('p'))).code, 'wrong-state');
+    const again = await world.disks.attach('m');
+    assert.equal((await contentOf(again)).slice(0, 4), [4, 1, 6, 6]);
+    const report = await world.disks.rejoin(['p']);
+    assert.is(report.pairs[0].copy!.method, 'differential');
+    assert.is((await world.disks.verify(['p'])).pairs[0].differing, 0);
+  });
+}
+
+test('when the master itself fails, its client is told, and the proxy is copied to again', async () => {
+  const world = await World.create();
+  await join(world);
+  const master = await world.disks.attach('m');
+  await master.write(new Uint8Array(REGION).fill(4), 0);
+  let left = 1;
+  world.host.disks.get('/m.img')!.fault = (op) => {
+    if (op === 'write' && left-- > 0) throw new KageError('io-error', 'm: fault');
+  };
+  const writing = Promise.resolve().then(() => master.write(new Uint8Array(REGION).fill(6), 0));
+  assert.is((await refused(writing)).code, 'io-error');
+  assert.is((await world.pair()).pendingRegions, 1);
+  await world.disks.rejoin(['p']);
+  assert.is((await world.disks.verify(['p'])).pairs[0].differing, 0);
+});
+
 test.run();
