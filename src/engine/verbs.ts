@@ -202,6 +202,10 @@ function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOpti
     const no = refusal(verb, seen, options, siblings);
     if (no !== null) throw wrongState(state, verb, record, no.key, no.reason, no.hint);
     requireStopped(state, verb, record, options);
+    // It becomes INVALID: nobody must be reading it.
+    if (row.abandons && !view.pendingEmpty) {
+      state.requireUnused(state.sideVolume(record, targetOf(view.direction)));
+    }
   }
   if (options.instant && !state.live && (row.pending !== 'keep' || copiesFirst)) {
     notes.push('no server is running, so nobody waits: the copy was made to the end');

@@ -202,6 +202,28 @@ test('a flush clears what was filled before its syncs, and nothing that was fill
   assert.ok([1, 5].includes(content[3]), 'the snapshot, or what was written and not flushed');
 });
 
+test('what clients use is not made INVALID by a cancel', async () => {
+  const world = await World.create();
+  await join(world);
+  const master = await world.disks.attach('m');
+  await world.disks.part(['p']);
+  await master.write(new Uint8Array(SIZE).fill(9), 0);
+  const stopped = new AbortController();
+  stopped.abort();
+  const { signal } = stopped;
+  await world.disks
+    .restore(['p'], { keep: true, live: true, instant: true, signal })
+    .catch(() => {});
+  assert.is((await world.pair()).state, 'restoring');
+  const proxy = await world.disks.attach('p');
+  assert.match((await refused(world.disks.cancel('p'))).message, /^m: is in use/);
+  await proxy.close();
+  assert.match((await refused(world.disks.break('p', { restore: true }))).message, /^m: is in use/);
+  await master.close();
+  await world.disks.cancel('p');
+  assert.is((await world.pair()).state, 'invalid');
+});
+
 test('what a verb that is refused would have stopped goes on', async () => {
   const world = await World.create();
   await join(world);
