@@ -22,8 +22,10 @@ export function validateName(kind: string, name: string, lengthMax = NAME_LENGTH
 
 /** A volume name from a file's: `vm.proxy.img` gives `vm-proxy`. */
 export function nameFromPath(path: string): string {
-  const base = path
-    .slice(path.lastIndexOf('/') + 1)
+  // Of a URI the name of the export, without what says where its server is.
+  const place = /^nbds?(\+unix)?:/.test(path) ? path.replace(/\?.*$/, '') : path;
+  const base = place
+    .slice(place.lastIndexOf('/') + 1)
     .replace(/\.(img|raw|dd|bin|iso|image|disk)$/i, '');
   const name = base
     .replace(/[^A-Za-z0-9_-]+/g, '-')

@@ -9,7 +9,7 @@ import type { Stamp } from './stamp.ts';
 export type ImageFacts = {
   /** Canonical path, symlinks resolved. */
   readonly path: string;
-  readonly kind: 'file' | 'block' | 'directory' | 'other';
+  readonly kind: 'file' | 'block' | 'remote' | 'directory' | 'other';
   /** Bytes. */
   readonly size: number;
   /** Same string for every name of one file (device and inode), for this boot only. */

@@ -13,6 +13,7 @@ import type { CopyMode } from '../copy/task.ts';
 import type { BlockDevice } from '../device/device.ts';
 import type { Stamp } from '../device/stamp.ts';
 import { createKernel } from '../kernel/select.ts';
+import { isNbdUri } from '../nbd/uri.ts';
 import type { Link } from '../proxy/link.ts';
 import { sourceOf, targetOf } from '../proxy/transitions.ts';
 import type { CopyOptions, CopyReport } from './api.ts';
@@ -148,7 +149,9 @@ export async function makeCrew(
   const { mode, regionSize, devices } = work;
   // Beside other calls it needs a memory of its own: one that grows empties every view of it.
   const kernel = state.live ? createKernel(state.kernel.kind) : state.kernel;
-  if (state.host.threads && work.bytes >= THREADS_FROM) {
+  const isRemote = (volume: VolumeRecord) => isNbdUri(state.diskOf(volume).path);
+  const files = !isRemote(work.source) && !isRemote(work.target);
+  if (state.host.threads && files && work.bytes >= THREADS_FROM) {
     const order = {
       source: await specOf(state, work.source),
       target: await specOf(state, work.target),

@@ -324,7 +324,9 @@ export class OpenClass implements api.DiskClass {
     return this.#run(async () => {
       const records = await this.#pairs(proxies);
       const busy = await this.#clearTheWay(verb, records, options);
-      return busy ?? beginVerb(this.#state, this.#link, verb, records, options);
+      const isCopying = (pair: number) => this.#copies.has(pair);
+      const all = { ...options, isCopying };
+      return busy ?? beginVerb(this.#state, this.#link, verb, records, all);
     }, options);
   }
 

@@ -8,12 +8,12 @@ import { type Crew, fileCrew, inlineCrew } from '../copy/crew.ts';
 import { interrupted, runJob } from '../copy/job.ts';
 import type { CopyMode } from '../copy/task.ts';
 import type { BlockDevice } from '../device/device.ts';
-import { FileHost } from '../device/file-host.ts';
 import type { Host, ImageFacts } from '../device/host.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { createKernel } from '../kernel/select.ts';
 import type { CopyOptions, ImageReport, PairInfo, RunOptions } from './api.ts';
 import { examineImage, requireWritable, sameStorage } from './examine.ts';
+import { thisMachine } from './machine.ts';
 import { type EngineOptions, findImage, readClass } from './open.ts';
 import { writtenBetween } from './trust.ts';
 import { leaving, leftoversOf, unfinishedName } from './unfinished.ts';
@@ -35,7 +35,7 @@ export async function diffImages(
   b: string,
   options: EngineOptions & RunOptions & { regionSize?: number; rangesMax?: number },
 ): Promise<ImageReport> {
-  const host = options.host ?? new FileHost();
+  const host = options.host ?? thisMachine();
   const [source, target] = [await examineImage(host, a), await examineImage(host, b)];
   requireDistinct(a, b, source, target);
   return await run(host, source, target, 'diff', a, b, options, []);
@@ -51,7 +51,7 @@ export async function copyImage(
   target: string,
   options: ToolOptions,
 ): Promise<ImageReport> {
-  const host = options.host ?? new FileHost();
+  const host = options.host ?? thisMachine();
   const from = await examineImage(host, source);
   await requireWholeSource(source, options);
   const owner = await findImage(target, options);
@@ -261,7 +261,8 @@ async function crewFor(
   mode: CopyMode,
   regionSize: number,
 ): Promise<Crew> {
-  if (host.threads && from.size >= THREADS_FROM) {
+  const files = from.kind !== 'remote' && to.kind !== 'remote';
+  if (host.threads && files && from.size >= THREADS_FROM) {
     const spec = (facts: ImageFacts) => ({
       path: facts.path,
       offset: 0,

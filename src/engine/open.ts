@@ -6,13 +6,13 @@ import { acquireLock, currentHolder, type Lock } from '../catalog/lock.ts';
 import { validateName } from '../catalog/names.ts';
 import { emptyClass } from '../catalog/records.ts';
 import { loadRoots } from '../catalog/root.ts';
-import { FileHost } from '../device/file-host.ts';
 import type { Folder, Host, ImageFacts } from '../device/host.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { createKernel } from '../kernel/select.ts';
 import type { ClassInfo, DiskClass } from './api.ts';
 import { OpenClass } from './disk-class.ts';
 import { describeClass } from './info.ts';
+import { thisMachine } from './machine.ts';
 import type { Owner } from './members.ts';
 import { loadPairs, recover } from './recover.ts';
 import { isRemoved, loadLiving } from './removal.ts';
@@ -130,7 +130,7 @@ async function lookAtClass(
 
 /** Names of all classes, sorted. */
 export async function listClasses(options: EngineOptions): Promise<string[]> {
-  const classes = classesFolder(options, options.host ?? new FileHost());
+  const classes = classesFolder(options, options.host ?? thisMachine());
   const kernel = createKernel(options.kernel ?? 'wasm');
   const names = [];
   for (const name of await classes.list()) {
@@ -152,7 +152,7 @@ export async function findImage(
   path: string,
   options: EngineOptions,
 ): Promise<{ class: string; volume: string } | undefined> {
-  const host = options.host ?? new FileHost();
+  const host = options.host ?? thisMachine();
   const resolved = await host.resolve(path);
   const facts = await host.inspect(resolved);
   const kernel = createKernel(options.kernel ?? 'wasm');
@@ -207,7 +207,7 @@ function classesFolder(options: EngineOptions, host: Host): Folder {
 
 async function places(name: string, options: EngineOptions) {
   validateName('class', name);
-  const host = options.host ?? new FileHost();
+  const host = options.host ?? thisMachine();
   const kernel = createKernel(options.kernel ?? 'wasm');
   return { host, kernel, folder: classesFolder(options, host).folder(name) };
 }

@@ -7,6 +7,7 @@ import { KageError } from '../base/errors.ts';
 import { reach } from '../base/faults.ts';
 import { RegionMap } from '../bitmap/region-map.ts';
 import { type ClassRecord, NEVER_SYNCHRONIZED, type PairRecord } from '../catalog/records.ts';
+import { isNbdUri } from '../nbd/uri.ts';
 import type { Link } from '../proxy/link.ts';
 import { type Direction, VERBS, type Verb } from '../proxy/states.ts';
 import { mapAfter, refusal, sourceOf, spreadsTo, stateOf, targetOf } from '../proxy/transitions.ts';
@@ -31,6 +32,8 @@ export type VerbOptions = CopyOptions & {
   strictStop?: boolean;
   /** Clients of the master go on using it while it is restored. */
   live?: boolean;
+  /** Whether somebody copies for the pair now. */
+  isCopying?: (pair: number) => boolean;
   /** The proxy image was made by this very call. */
   fresh?: boolean;
 };
@@ -41,6 +44,8 @@ type Work = {
   readonly plan: Plan | null;
   /** The row is not applied: its unfinished or outdated copy is taken up again. */
   readonly continues: boolean;
+  /** Parted in the middle of its copy, which nobody runs now: the rest is copied after the commit. */
+  readonly rest?: boolean;
   readonly notes: string[];
   /** What of the increment is known before a comparison finds the rest of it. */
   known?: RegionMap;
@@ -56,6 +61,15 @@ export type Begun = {
   copy(signal?: AbortSignal): Promise<void>;
   report(): VerbReport;
 };
+
+/** A disk behind a server that was lost: its side is INVALID, and a verb may reach it anew. */
+async function forgetFault(state: State, record: PairRecord): Promise<void> {
+  for (const side of ['master', 'proxy'] as const) {
+    const volume = state.sideVolume(record, side);
+    if (volume.invalid === null || !isNbdUri(state.diskOf(volume).path)) continue;
+    await state.closeDevices(volume.disk);
+  }
+}
 
 /** Throws what would keep the verb from beginning now. */
 export function guardVerb(
@@ -77,6 +91,7 @@ export async function beginVerb(
   options: VerbOptions,
 ): Promise<Begun> {
   await state.turn(() => lookAgain(state, records));
+  for (const record of records) await forgetFault(state, record);
   const works = records.map((record) => prepare(state, verb, record, options));
   requireOneMaster(state, verb, records);
   for (const { plan, id } of works) {
@@ -96,7 +111,7 @@ export async function beginVerb(
   const reports: Reports = new Map();
   const copiesFirst = verb === 'part' || verb === 'swap';
   for (const work of works) {
-    if (work.plan === null || !(work.continues || copiesFirst)) continue;
+    if (work.plan === null || work.rest || !(work.continues || copiesFirst)) continue;
     await takeUp(state, link, work, options);
     // Stopped in here, the same command does all of it when it is run again.
     if (copiesFirst || !state.live) {
@@ -112,9 +127,9 @@ export async function beginVerb(
       if (VERBS[verb].joined === 'gone') await dropPair(state, work.id);
     }
   }
-  const copying = copiesFirst
-    ? []
-    : works.filter(({ plan, id }) => plan !== null && !reports.has(id));
+  const copying = works.filter(
+    ({ plan, rest, id }) => plan !== null && (rest || !copiesFirst) && !reports.has(id),
+  );
   const pairs = works.map((_, i) => nameOf(records[i], state));
   return {
     copies: copying.map(({ id }) => id),
@@ -192,7 +207,7 @@ function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOpti
     !view.pendingEmpty || record.doubt !== null || state.volumeById(record.proxy).invalid !== null;
   const continues = continuesOwn(verb, record, view.pendingEmpty, unfinished);
   // A copy that part and swap need is made first, so the guard looks at what will be then.
-  const copiesFirst = verb === 'part' || verb === 'swap';
+  const copiesFirst = copiesBefore(state, verb, record, options);
   const seen =
     copiesFirst && view.joined && view.direction === 'toProxy'
       ? { ...view, pendingEmpty: true }
@@ -212,7 +227,9 @@ function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOpti
   }
   const copies = continues || row.pending === 'pending|changed';
   const needed = copiesFirst && record.joined && (!view.pendingEmpty || record.doubt !== null);
-  if (!copies && !needed) {
+  // The rest of the copy goes on beside the parted pair.
+  const rest = verb === 'part' && !copiesFirst && !view.pendingEmpty;
+  if ((!copies && !needed && !rest) || (rest && options.isCopying?.(record.id))) {
     return { id: record.id, plan: null, continues: false, notes };
   }
   const direction: Direction =
@@ -220,14 +237,23 @@ function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOpti
   requireWholeSource(state, verb, record, direction);
   const plan = planCopy(state, record, word(verb), direction, {
     ...options,
-    continues: continues || needed,
+    continues: continues || needed || rest,
   });
   if (continues && !record.joined) {
     notes.push(
       `this finishes what was begun at ${when(record.since)}; run it again for a newer state`,
     );
   }
-  return { id: record.id, plan, continues, notes };
+  return { id: record.id, plan, continues, rest, notes };
+}
+
+/**
+ * Part and swap make the two equal first, unless clients wait for an instant part: then the rest of the
+ * copy goes on beside it. What is in doubt has to be compared all the same.
+ */
+function copiesBefore(state: State, verb: Verb, record: PairRecord, options: VerbOptions): boolean {
+  if (verb === 'swap') return true;
+  return verb === 'part' && !(state.live && options.instant && record.doubt === null);
 }
 
 /** An INVALID side, or a master that is being restored from a sibling, is no source for anybody. */
@@ -477,6 +503,8 @@ function effectOf(
     own.since = now;
     own.lastVerb = word(verb);
     if (verb === 'part' || verb === 'update') own.proxyWritten = false;
+    // Its snapshot can be used before its copy has ended.
+    if (verb === 'part' && own.copy !== null) own.copy = { ...own.copy, instant: true };
     if (row.joined === 'gone') next.pairs = next.pairs.filter((p) => p !== own);
     else if (row.joined !== 'keep') own.joined = row.joined;
     start?.(next);

@@ -10,7 +10,7 @@ import assert from 'node:assert';
 import { isDeepStrictEqual } from 'node:util';
 import { KageError } from '../../src/base/errors.ts';
 import { MemoryHost, PowerCut, seededRandom } from '../../src/device/memory-host.ts';
-import type { AttachedVolume, DiskClass } from '../../src/engine/api.ts';
+import type { AttachedVolume, DiskClass, VerbReport } from '../../src/engine/api.ts';
 import { openClass } from '../../src/engine/open.ts';
 
 const SECTOR = 512;
@@ -285,21 +285,25 @@ class LiveSimulation {
     this.#stopping = true;
     await Promise.all(this.#clients);
     if (this.host.life !== life) throw new PowerCut();
-    const done = await this.#giveUp(`restore ${name}${keep ? ' keep' : ''}`, name, () =>
-      this.#class.restore([name], { keep, instant: true, live: true, wait: false }),
-    );
+    let continued = false;
+    const done = await this.#giveUp(`restore ${name}${keep ? ' keep' : ''}`, name, async () => {
+      const options = { keep, instant: true, live: true, wait: false };
+      continued = continues(await this.#class.restore([name], options));
+    });
     if (this.host.life !== life) throw new PowerCut();
-    if (done) {
-      for (const [s, entries] of this.history.entries()) {
-        entries.push({ version: snapshot.content[s], asked: this.#time, answered: this.#time });
-        // The restore is committed: nothing from before it can come back.
-        this.flushed[s] = entries.length - 1;
-      }
-      this.#time++;
-    }
+    if (done && !continued) this.#becomes(snapshot);
     if (keep || !done) this.snapshots.set(name, snapshot);
     this.#stopping = false;
     this.#clients = this.#clientsOf(this.#master!);
+  }
+
+  /** The master's content is that of a snapshot, and nothing from before can come back. */
+  #becomes({ content }: Snapshot): void {
+    for (const [s, entries] of this.history.entries()) {
+      entries.push({ version: content[s], asked: this.#time, answered: this.#time });
+      this.flushed[s] = entries.length - 1;
+    }
+    this.#time++;
   }
 
   /** A verb after which the proxies are snapshots of a moment within it. */
@@ -456,7 +460,10 @@ class LiveSimulation {
 
   async #restoreOn(proxy: string, keep: boolean): Promise<void> {
     try {
-      await this.#class.restore([proxy], { keep, instant: true });
+      const report = await this.#class.restore([proxy], { keep, instant: true });
+      // It had ended by itself: this was another one.
+      const snapshot = this.snapshots.get(proxy);
+      if (keep && snapshot && !continues(report)) this.#becomes(snapshot);
     } catch (error) {
       // It has ended by itself meanwhile.
       if (!(error instanceof KageError) || error.code !== 'wrong-state') throw error;
@@ -560,6 +567,11 @@ class LiveSimulation {
   #count(what: string): void {
     this.counts[what] = (this.counts[what] ?? 0) + 1;
   }
+}
+
+/** The moment of the first run stands, and so does what clients wrote since. */
+function continues(report: VerbReport): boolean {
+  return report.pairs[0].notes.some((note) => note.includes('finishes what was begun'));
 }
 
 function lastAnswered(entries: readonly Entry[]): number {

@@ -140,6 +140,8 @@ test('an instant part while the first copy runs keeps what clients overwrite', a
   while ((await Promise.race([joining.then(() => 'done'), world.goOn(1)])) !== 'done');
   const part = world.disks.part(['p'], { instant: true });
   while ((await Promise.race([part.then(() => 'done'), world.goOn(1)])) !== 'done');
+  assert.ok((await world.pair()).pendingRegions > 0, 'the copy is still under way');
+  assert.is((await world.pair()).state, 'copying');
   const write = Promise.resolve(master.write(new Uint8Array(SIZE).fill(7), 0));
   await world.finish();
   await write;
@@ -147,6 +149,23 @@ test('an instant part while the first copy runs keeps what clients overwrite', a
   const proxy = await world.disks.attach('p');
   assert.equal(await contentOf(proxy), [1, 1, 1, 1, 1, 1, 1, 1]);
   assert.equal(await contentOf(master), [7, 7, 7, 7, 7, 7, 7, 7]);
+});
+
+test('an instant part of a copy that nobody runs any more brings the rest', async () => {
+  const world = await World.create();
+  const master = await world.disks.attach('m');
+  const stopped = new AbortController();
+  stopped.abort();
+  const { signal } = stopped;
+  await refused(world.disks.join('m', 'p', { regionSize: REGION, signal }));
+  assert.is((await world.pair()).pendingRegions, 8);
+  await world.disks.part(['p'], { instant: true, wait: false });
+  const proxy = await world.disks.attach('p', { readOnly: true });
+  await master.write(new Uint8Array(SIZE).fill(7), 0);
+  assert.equal(await contentOf(proxy), [1, 1, 1, 1, 1, 1, 1, 1]);
+  for (let i = 0; i < 200 && (await world.pair()).pendingRegions > 0; i++) await world.turn();
+  assert.is((await world.pair()).state, 'parted');
+  assert.equal(await contentOf(proxy), [1, 1, 1, 1, 1, 1, 1, 1]);
 });
 
 test('an instant restore is read from the proxy at once, and what is written stays', async () => {
