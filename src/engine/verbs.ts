@@ -503,8 +503,10 @@ function effectOf(
     own.since = now;
     own.lastVerb = word(verb);
     if (verb === 'part' || verb === 'update') own.proxyWritten = false;
-    // Its snapshot can be used before its copy has ended.
-    if (verb === 'part' && own.copy !== null) own.copy = { ...own.copy, instant: true };
+    // Its snapshot can be used before its copy has ended, which an update goes on with if need be.
+    if (verb === 'part' && own.copy !== null) {
+      own.copy = { ...own.copy, verb: 'update', instant: true };
+    }
     if (row.joined === 'gone') next.pairs = next.pairs.filter((p) => p !== own);
     else if (row.joined !== 'keep') own.joined = row.joined;
     start?.(next);

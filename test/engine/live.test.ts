@@ -168,6 +168,27 @@ test('an instant part of a copy that nobody runs any more brings the rest', asyn
   assert.equal(await contentOf(proxy), [1, 1, 1, 1, 1, 1, 1, 1]);
 });
 
+test('an instant part that a crash cut short is finished by an update, at its own moment', async () => {
+  const world = await World.create();
+  const master = await world.disks.attach('m');
+  world.hold();
+  const joining = join(world, false);
+  while ((await Promise.race([joining.then(() => 'done'), world.goOn(1)])) !== 'done');
+  const part = world.disks.part(['p'], { instant: true, wait: false });
+  while ((await Promise.race([part.then(() => 'done'), world.goOn(1)])) !== 'done');
+  world.host.cutPower();
+  await world.finish();
+  await world.open();
+  const again = await world.disks.attach('m');
+  assert.is((await world.pair()).state, 'copying');
+  await again.write(new Uint8Array(REGION).fill(7), 0);
+  const report = await world.disks.update(['p'], { instant: true });
+  assert.match(report.pairs[0].notes.join(), /finishes what was begun/);
+  const proxy = await world.disks.attach('p', { readOnly: true });
+  assert.equal(await contentOf(proxy), [1, 1, 1, 1, 1, 1, 1, 1]);
+  await master.close();
+});
+
 test('an instant restore is read from the proxy at once, and what is written stays', async () => {
   const world = await World.create();
   await join(world);
