@@ -6,7 +6,7 @@
 import type { Argv } from 'yargs';
 import { KageError } from '../base/errors.ts';
 import { nearest } from '../base/units.ts';
-import { type Args, EVERYWHERE, NEEDS_SERVER, type OptionRow, type OptionRows } from './options.ts';
+import { type Args, EVERYWHERE, LATER, type OptionRow, type OptionRows } from './options.ts';
 import { plainWords } from './plain-words.ts';
 import type { Verb } from './verbs/verb.ts';
 
@@ -45,7 +45,7 @@ function takesValue(word: string): boolean {
 }
 
 export async function parseVerb(verb: Verb, words: readonly string[]): Promise<Args> {
-  refuseServerOptions(words, verb);
+  refuseLaterOptions(words, verb);
   return plainWords(verb, words) ?? (await parseWords(verb, words));
 }
 
@@ -54,8 +54,11 @@ export async function parseWords(verb: Verb, words: readonly string[]): Promise<
   const parsed = await (await parser(verb, 80, words)).parseAsync([verb.name, ...words]);
   const { _, $0, ...args } = parsed;
   for (const [name, row] of Object.entries({ ...EVERYWHERE, ...verb.options })) {
-    if (Array.isArray(args[name])) throw usageError(`--${name} is given more than once`, verb.name);
-    if (row.value !== undefined && args[name] === '') {
+    const values = [args[name]].flat();
+    if (Array.isArray(args[name]) && !row.several) {
+      throw usageError(`--${name} is given more than once`, verb.name);
+    }
+    if (row.value !== undefined && values.includes('')) {
       throw usageError(`--${name} needs a value: ${row.value}`, verb.name);
     }
   }
@@ -96,7 +99,8 @@ async function parser(verb: Verb, columns: number, words: readonly string[] = []
           command.positional(name, { describe, type: 'string' });
         }
         addOptions(command, verb.options, 'Options:');
-        addOptions(command, EVERYWHERE, 'Everywhere:');
+        const others = Object.entries(EVERYWHERE).filter(([name]) => !(name in verb.options));
+        addOptions(command, Object.fromEntries(others), 'Everywhere:');
         for (const [example, what] of verb.examples) command.example(example, what);
         if (verb.details !== undefined) command.epilogue(verb.details);
         return command;
@@ -121,10 +125,10 @@ function describe(row: OptionRow): string {
   return row.value === undefined ? row.describe : `${row.value}: ${row.describe}`;
 }
 
-function refuseServerOptions(words: readonly string[], verb: Verb): void {
-  const name = NEEDS_SERVER.find((n) => words.includes(`--${n}`));
+function refuseLaterOptions(words: readonly string[], verb: Verb): void {
+  const name = LATER.find((n) => words.includes(`--${n}`));
   if (name === undefined) return;
-  throw usageError(`--${name} needs a server, which this version does not have`, verb.name);
+  throw usageError(`--${name} is not part of this version`, verb.name);
 }
 
 /** What yargs says, in our words. */

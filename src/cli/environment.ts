@@ -4,6 +4,7 @@
  */
 
 import { KageError } from '../base/errors.ts';
+import type { RunningServer, ServeOptions } from '../control/serve.ts';
 import type { ClassInfo, CopyOptions, DiskClass, ImageReport, RunOptions } from '../engine/api.ts';
 
 /** `command` is what others are told about the process that has a class open. */
@@ -36,6 +37,16 @@ export type EngineApi = {
   ): Promise<ImageReport>;
 };
 
+/** The server of a state folder: asked, and started. Both may throw `KageError`. */
+export type ServerApi = {
+  /** A class of the server that lives in the state folder; undefined: none does, or not this class. */
+  openServed(
+    name: string,
+    options: EngineOptions & { create?: boolean },
+  ): Promise<DiskClass | undefined>;
+  start(options: Omit<ServeOptions, 'clock'>): Promise<RunningServer>;
+};
+
 /** Where text goes. `write` ends when the text is handed over and fails with EPIPE as `code`. */
 export type Output = {
   write(data: string | Uint8Array): Promise<void>;
@@ -61,6 +72,8 @@ export type CliEnvironment = {
   /** Aborted by Ctrl-C. */
   readonly signal: AbortSignal;
   readonly engine: EngineApi;
+  /** Absent: there are no servers. */
+  readonly server?: ServerApi;
 };
 
 /** State folder: `--home`, KAGE_HOME, /var/lib/kagemusha for root, the XDG state folder. */

@@ -10,6 +10,7 @@ const GROUPS: readonly (readonly [VerbGroup, string])[] = [
   ['pairs', 'Pairs of a master and its proxy'],
   ['volumes', 'Volumes'],
   ['images', 'Images, without a class'],
+  ['server', 'Server'],
   ['about', 'About'],
 ];
 

@@ -3,6 +3,7 @@
 import { formatSeconds, formatSize, plural } from '../base/units.ts';
 import type { ClassInfo, PairInfo, VolumeInfo } from '../engine/api.ts';
 import { alignColumns } from './columns.ts';
+import { SERVER } from './options.ts';
 
 export function infoLines(info: ClassInfo, verbose: boolean): string[] {
   const lines = [`class ${info.class}`];
@@ -10,7 +11,8 @@ export function infoLines(info: ClassInfo, verbose: boolean): string[] {
   if (info.closed !== null) lines.push(`  CLOSED: ${info.closed}`);
   if (info.holder) {
     const { pid, command, since } = info.holder;
-    lines.push(`  open since ${timeText(since)} by process ${pid}: ${command}`);
+    const held = command === SERVER ? 'served' : 'open';
+    lines.push(`  ${held} since ${timeText(since)} by process ${pid}: ${command}`);
   }
   if (info.volumes.length === 0) return [...lines, '  no volumes'];
   lines.push('', ...volumeTable(info.volumes));

@@ -143,6 +143,17 @@ const environment: CliEnvironment = {
     diffImages,
     copyImage,
   },
+  server: {
+    // Both are loaded by those who need them alone: the others start faster.
+    async openServed(...words) {
+      const { openServed } = await import('../control/client.ts');
+      return await openServed(...words);
+    },
+    async start(options) {
+      const { startServer } = await import('../control/serve.ts');
+      return await startServer({ ...options, clock: () => performance.now() });
+    },
+  },
 };
 
 const name = basename(process.argv[1] ?? 'kage').replace(/\.[cm]?js$/, '');

@@ -12,6 +12,8 @@ export type OptionRow = {
   readonly alias?: string;
   /** Name of the value in help; without it the option is a switch. */
   readonly value?: string;
+  /** May be given more than once, each time with a value. */
+  readonly several?: boolean;
   /** What completes the value. */
   readonly completes?: 'class' | 'folder';
 };
@@ -46,8 +48,15 @@ export const REGION: OptionRows = {
   region: { value: 'SIZE', describe: 'Tracking unit, a power of two from 4K to 4M (default 64K)' },
 };
 
-/** Refused with a reason instead of "unknown": they need a server. */
-export const NEEDS_SERVER = ['no-wait', 'live', 'freeze', 'thaw'] as const;
+export const NO_WAIT: OptionRows = {
+  'no-wait': { describe: 'Come back at once, the server copies on (see `kage serve`)' },
+};
+
+/** What a server calls itself as the holder of a class. */
+export const SERVER = 'kage serve';
+
+/** Refused with a reason instead of "unknown". */
+export const LATER = ['freeze', 'thaw'] as const;
 
 /** Text of a given option; undefined when absent. */
 export function textOf(args: Args, name: string): string | undefined {

@@ -18,8 +18,15 @@ export type PairCall = {
   readonly regionSize?: number;
   /** Existing data will be overwritten: say so first. */
   readonly overwrites: boolean;
-  run(diskClass: DiskClass, options: { readonly dryRun: boolean }): Promise<VerbReport>;
+  /** `--no-wait`: come back when the verb is committed; needs a server. */
+  readonly noWait?: boolean;
+  /** `--instant`: the same, where there is a server. */
+  readonly instant?: boolean;
+  /** `how` goes into the options of the engine's call. */
+  run(diskClass: DiskClass, how: How): Promise<VerbReport>;
 };
+
+type How = { readonly dryRun: boolean; readonly wait?: boolean };
 
 export async function runPairVerb(call: PairCall, session: Session): Promise<undefined> {
   const { printer, dryRun } = session;
@@ -35,10 +42,11 @@ export async function runPairVerb(call: PairCall, session: Session): Promise<und
           await printer.say(`${call.verb}: ${subject} ${text}`);
         }
       }
-      const report = await call.run(diskClass, { dryRun });
+      const early = session.served && (call.noWait || call.instant);
+      const report = await call.run(diskClass, { dryRun, ...(early ? { wait: false } : {}) });
       return { report, info: await diskClass.info() };
     },
-    { create: call.create ?? false },
+    { create: call.create ?? false, ...(call.noWait ? { needsServer: '--no-wait' } : {}) },
   );
   const { report, info } = await continuing(work);
   // Printed once the class is closed: what is printed is durable.

@@ -58,6 +58,16 @@ const PAIR_WORDS: Readonly<Record<string, Words>> = {
   break: { done: '$p: broken off from $m', planned: '$p: would be broken off from $m' },
 };
 
+/** The same while a server still copies, for the verbs that it copies for. */
+const BEGUN: Readonly<Record<string, string>> = {
+  join: '$p: being made equal to $m',
+  rejoin: '$p: being made equal to $m',
+  part: '$p: parted, the rest is being copied from $m',
+  restore: '$m: being restored from $p',
+  update: '$p: being updated from $m',
+};
+const UNFINISHED: readonly string[] = ['joining', 'copying', 'restoring'];
+
 /** States that need no mention after a verb. */
 const EXPECTED: Readonly<Record<string, string>> = {
   join: 'joined',
@@ -71,6 +81,11 @@ const EXPECTED: Readonly<Record<string, string>> = {
 
 /** `vm-proxy: joined (full copy of 2 GiB, 1.1 GiB written, 1.4 s: first copy)`, then its notes. */
 export function pairLines(verb: string, pair: PairReport, dryRun: boolean, facts: Facts): string[] {
+  const begun = !dryRun && !pair.copy && UNFINISHED.includes(pair.state) && BEGUN[verb];
+  if (begun) {
+    const text = begun.replace('$m', pair.master).replace('$p', pair.proxy);
+    return [`${text}; see \`kage info\``, ...pair.notes.map((note) => `  ${note}`)];
+  }
   const words = PAIR_WORDS[verb] ?? { done: `$p: ${verb} done`, planned: `$p: ${verb} planned` };
   const what = (dryRun ? words.planned : words.done)
     .replace('$m', pair.master)

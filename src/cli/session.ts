@@ -30,6 +30,7 @@ export class Session {
   readonly dryRun: boolean;
   readonly engineOptions: EngineOptions;
   readonly #class: string | undefined;
+  #served = false;
 
   constructor(env: CliEnvironment, printer: Printer, args: Args, command: string) {
     this.env = env;
@@ -45,6 +46,11 @@ export class Session {
   /** The class named by `-c`, if it was given. */
   get givenClass(): string | undefined {
     return this.#class;
+  }
+
+  /** The class that was opened last is a server's: copies go on when this process ends. */
+  get served(): boolean {
+    return this.#served;
   }
 
   /** Options of every engine call that takes time. */
@@ -75,13 +81,24 @@ export class Session {
     return found.keys().next().value ?? DEFAULT_CLASS;
   }
 
-  /** Opens a class, runs `work`, closes the class; the first error is the one that counts. */
+  /**
+   * Opens a class, through the server if one serves it, runs `work`, closes the class; the first error is
+   * the one that counts. `needsServer`: the option that means nothing without one.
+   */
   async withClass<T>(
     name: string,
     work: (diskClass: DiskClass) => Promise<T>,
-    options: { create?: boolean } = {},
+    { needsServer, ...create }: { create?: boolean; needsServer?: string } = {},
   ): Promise<T> {
-    const diskClass = await this.engine.openClass(name, { ...this.engineOptions, ...options });
+    const options = { ...this.engineOptions, ...create };
+    const served = await this.env.server?.openServed(name, options);
+    this.#served = served !== undefined;
+    if (served === undefined && needsServer !== undefined) {
+      throw new KageError('usage', `${needsServer} needs a server for class ${name}`, {
+        hint: 'start one with `kage serve`, or leave the option out',
+      });
+    }
+    const diskClass = served ?? (await this.engine.openClass(name, options));
     let result: T;
     try {
       result = await work(diskClass);

@@ -36,23 +36,18 @@ export async function runCopy(
   const id = record.id;
   const source = state.sideVolume(record, sourceOf(plan.direction));
   const before = await sourceStamp(state, source);
-  const mode = modeOf(plan, options.fresh ?? false);
+  const target = state.sideVolume(record, targetOf(plan.direction));
   let result: JobResult;
   try {
-    result = await copyPending(state, link, record, plan, mode, options);
-    // A client's write that failed, or one that nobody has flushed yet, leaves regions pending.
-    while (state.live && result.complete && !state.pair(record).pendingEmpty) {
-      await link.settle({ record: state.pairRecord(id), pair: state.pair(record) });
-      if (state.pair(record).pendingEmpty) break;
-      result = added(result, await copyPending(state, link, record, plan, mode, options));
-    }
+    result = await state.whileWriting(target.disk, () =>
+      copyToTheEnd(state, link, record, plan, options),
+    );
   } catch (error) {
     await copyFailed(state, id, plan, error);
     throw error;
   }
   const report = reportOf(plan, result);
   await requireUntouched(state, id, plan, source, before);
-  const target = state.sideVolume(record, targetOf(plan.direction));
   await rememberDisk(state, state.diskOf(target));
   if (!result.complete) {
     throw interrupted(`${plan.verb} ${names(state, state.pairRecord(id))}`);
@@ -76,6 +71,25 @@ export async function runCopy(
 function modeOf(plan: Plan, fresh: boolean): CopyMode {
   if (plan.method === 'differential') return 'write';
   return plan.method === 'full' && fresh ? 'fresh' : 'compare';
+}
+
+async function copyToTheEnd(
+  state: State,
+  link: Link,
+  record: PairRecord,
+  plan: Plan,
+  options: CopyOptions & { fresh?: boolean; known?: RegionMap },
+): Promise<JobResult> {
+  const mode = modeOf(plan, options.fresh ?? false);
+  const pair = state.pair(record);
+  let result = await copyPending(state, link, record, plan, mode, options);
+  // A client's write that failed, or one that nobody has flushed yet, leaves regions pending.
+  while (state.live && result.complete && !pair.pendingEmpty) {
+    await link.settle({ record: state.pairRecord(record.id), pair });
+    if (pair.pendingEmpty) break;
+    result = added(result, await copyPending(state, link, record, plan, mode, options));
+  }
+  return result;
 }
 
 function added(a: JobResult, b: JobResult): JobResult {

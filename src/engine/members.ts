@@ -279,6 +279,7 @@ export async function removeVolumes(
       data: { volume: volume.name },
     });
   }
+  for (const volume of volumes) state.requireUnused(volume);
   if (options.dryRun) return;
   const gone = new Set(volumes.map((v) => v.id));
   const keeps = new Set(volumes.filter((v) => state.diskOf(v).type === 'keep').map((v) => v.disk));
@@ -459,6 +460,7 @@ export async function setStarted(
       });
     }
   }
+  if (!started) for (const volume of volumes) state.requireUnused(volume);
   await setFlag(state, volumes, (volume) => {
     volume.started = started;
   });

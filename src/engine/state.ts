@@ -60,6 +60,8 @@ export class State {
   live = false;
   /** How many users each volume has, by its number. */
   readonly #users = new Map<number, number>();
+  /** How many copies write to a disk now. */
+  readonly #copyTargets = new Map<string, number>();
   /** Why the intent log cannot be believed, or null. */
   logDoubt: string | null = null;
   #log: IntentLog | undefined;
@@ -184,8 +186,24 @@ export class State {
     else this.#users.set(volume, count - 1);
   }
 
-  /** True when clients may be writing to the disk: then nobody can tell who wrote what. */
+  /** Runs a copy that writes to the disk all the time. */
+  async whileWriting<T>(disk: string, work: () => Promise<T>): Promise<T> {
+    const count = (by: 1 | -1) => this.#copyTargets.set(disk, this.#copiesTo(disk) + by);
+    count(1);
+    try {
+      return await work();
+    } finally {
+      count(-1);
+    }
+  }
+
+  #copiesTo(disk: string): number {
+    return this.#copyTargets.get(disk) ?? 0;
+  }
+
+  /** True when clients or copies may be writing to the disk: then nobody can tell who wrote what. */
   isUsed(disk: string): boolean {
+    if (this.#copiesTo(disk) > 0) return true;
     if (this.#users.size === 0) return false;
     const family = (id: number) => this.record.pairs.find((p) => p.proxy === id)?.master ?? id;
     const used = new Set([...this.#users.keys()].map(family));

@@ -155,6 +155,8 @@ export type WorldOptions = {
   readonly on?: Readonly<Record<string, (...args: never[]) => unknown>>;
   readonly stdout?: Partial<Output>;
   readonly signal?: AbortSignal;
+  /** A server has the classes open. */
+  readonly served?: boolean;
 };
 
 export function world(options: WorldOptions = {}): World {
@@ -193,6 +195,13 @@ export function world(options: WorldOptions = {}): World {
     version: '0.1.0',
     signal: options.signal ?? new AbortController().signal,
     engine,
+    server: {
+      openServed: async (name, how) => (options.served ? engine.openClass(name, how) : undefined),
+      start: async (how) => {
+        record('start', [how]);
+        return { uris: ['nbd://there'], control: '/state/control.sock', stop: async () => {} };
+      },
+    },
   };
   return {
     calls,

@@ -86,7 +86,7 @@ for (const verb of VERBS) {
       }),
       { numRuns: 60 },
     );
-    assert.ok(plain > 5, `${plain} lists of words were plain`);
+    assert.ok(plain > 1, `${plain} lists of words were plain`);
   });
 }
 

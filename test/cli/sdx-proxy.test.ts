@@ -104,7 +104,6 @@ test('INFO lines on stdout tell of the copy, and that it was waited for', async 
 
 test('what would mislead is a warning on stderr', async () => {
   const warned = [
-    ['Update', 'nowaitsync', /^WARNING: vm-proxy: nowaitsync: this version has no server/],
     ['Part', 'mode=ro', /^WARNING: vm-proxy: mode=ro: this version has no access modes/],
   ] as const;
   for (const [operation, effect, expected] of warned) {

@@ -16,7 +16,7 @@ class World {
   readonly waiting: (() => void)[] = [];
   disks!: DiskClass;
 
-  static async create(): Promise<World> {
+  static async create(exclusive = true): Promise<World> {
     const world = new World();
     for (const name of ['m', 'p']) {
       const disk = world.host.addDisk(`/${name}.img`, SIZE);
@@ -24,7 +24,6 @@ class World {
       disk.flush();
     }
     await world.open();
-    const exclusive = true;
     await world.disks.add(['m', 'p'].map((name) => ({ path: `/${name}.img`, name, exclusive })));
     return world;
   }
@@ -114,6 +113,33 @@ test('verbs that need a volume to themselves are refused while it is in use', as
   await world.disks.restore(['p'], { live: true });
   assert.equal((await world.pair()).state, 'joined');
   await master.close();
+});
+
+test('what is in use is neither stopped nor forgotten', async () => {
+  const world = await World.create();
+  const master = await world.disks.attach('m');
+  assert.match((await refused(world.disks.stop(['m']))).message, /m: is in use/);
+  assert.match((await refused(world.disks.remove(['m']))).message, /m: is in use/);
+  await master.close();
+  await world.disks.stop(['m']);
+});
+
+test('a class that is closed in the middle of an instant snapshot keeps it', async () => {
+  const world = await World.create(false);
+  world.hold();
+  const joining = join(world, false);
+  while ((await Promise.race([joining.then(() => 'done'), world.goOn(1)])) !== 'done');
+  const part = world.disks.part(['p'], { instant: true, wait: false });
+  while ((await Promise.race([part.then(() => 'done'), world.goOn(1)])) !== 'done');
+  // The copy goes on writing to the proxy after the part looked at it.
+  await world.goOn(12);
+  const closing = world.disks.close();
+  await world.finish();
+  await closing;
+  await world.open();
+  assert.is((await world.pair()).state, 'copying');
+  const proxy = await world.disks.attach('p', { readOnly: true });
+  assert.equal(await contentOf(proxy), [1, 1, 1, 1, 1, 1, 1, 1]);
 });
 
 test('a snapshot of a part is the master of that moment, whatever is written then', async () => {

@@ -28,11 +28,8 @@ export const EFFECTS: Readonly<Record<string, Effect>> = {
   softcopy: { kind: 'nothing', why: 'there are no copy functions of disk arrays: always so' },
   syncmode: { kind: 'nothing', why: 'a write to a joined pair waits for both sides: always so' },
   force: { kind: 'nothing', why: 'there is no array session that could not be stopped' },
-  waitsync: { kind: 'nothing', why: 'without a server each copy runs to its end first' },
-  nowaitsync: {
-    kind: 'warning',
-    text: 'nowaitsync: this version has no server, the copy runs to its end first',
-  },
+  waitsync: { kind: 'nothing', why: 'the row of the operation looks for it' },
+  nowaitsync: { kind: 'nothing', why: 'the row of the operation looks for it' },
   mode: {
     kind: 'choice',
     of: ['rw', 'ro'],

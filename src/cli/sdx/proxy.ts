@@ -22,13 +22,15 @@ export async function sdxproxy(words: SdxWords, session: Session): Promise<undef
         await printer.say(line('INFO', target, text));
       }
     }
-    const report = await callEngine(diskClass, call, session, dryRun);
+    const early = session.served && (call.returnsEarly || call.options.instant === true);
+    const report = await callEngine(diskClass, call, session, dryRun, early);
     return { report, info: await diskClass.info() };
   });
   const { report, info } = await continuing(work);
+  const waited = call.returnsEarly && !session.served;
   const lines = report.pairs.flatMap((pair) => {
     const copy = pair.copy && copyText(pair.copy, pair, dryRun, { info });
-    return pairLines(call, pair, dryRun, copy);
+    return pairLines(call, pair, dryRun, copy, waited);
   });
   await printer.result(report, lines);
   return undefined;
@@ -39,12 +41,14 @@ function callEngine(
   call: ProxyCall,
   session: Session,
   dryRun: boolean,
+  early = false,
 ): Promise<VerbReport> {
   const options = {
     ...session.runOptions,
     ...copyChoices(call.words.args),
     ...call.options,
     dryRun,
+    ...(early ? { wait: false } : {}),
   };
   const [proxy] = call.proxies;
   switch (call.verb) {
@@ -73,11 +77,15 @@ const DONE: Readonly<Record<string, string>> = {
   Break: 'relation to $m ended',
 };
 
+/** States in which a server still copies. */
+const UNFINISHED: readonly PairReport['state'][] = ['joining', 'copying', 'restoring'];
+
 function pairLines(
   call: ProxyCall,
   pair: PairReport,
   dryRun: boolean,
   copy: string | undefined,
+  waited: boolean,
 ): string[] {
   const { proxy, master } = pair;
   const lines: string[] = [];
@@ -85,9 +93,12 @@ function pairLines(
     const copying = dryRun ? 'copying planned' : 'copying completed successfully';
     lines.push(line('INFO', proxy, `${copying} (${copy})`));
   }
+  if (copy === undefined && UNFINISHED.includes(pair.state) && !dryRun) {
+    lines.push(line('INFO', proxy, 'copying started'));
+  }
   const done = DONE[call.operation].replace('$m', master);
   lines.push(line('INFO', proxy, dryRun ? `dry run, would be: ${done}` : done));
-  if (copy !== undefined && call.returnsEarly && !dryRun) {
+  if (copy !== undefined && waited && !dryRun) {
     lines.push(line('INFO', proxy, 'no server: the copy was waited for, as with waitsync'));
   }
   return [...lines, ...pair.notes.map((note) => line('INFO', proxy, note))];

@@ -27,7 +27,7 @@ type Row = {
   readonly always: Readonly<Record<string, boolean>>;
   /** Data of a volume is overwritten. */
   readonly overwrites: boolean;
-  /** The manual's command returns before the copy ends. */
+  /** The manual's command returns before the copy ends, unless `waitsync` is given. */
   readonly returnsEarly: boolean;
 };
 
@@ -95,6 +95,7 @@ export type ProxyCall = {
   readonly options: Readonly<Record<string, boolean | number>>;
   readonly warnings: readonly string[];
   readonly overwrites: boolean;
+  /** Returns before the copy ends, where a server goes on with it. */
   readonly returnsEarly: boolean;
   readonly words: SdxWords;
 };
@@ -112,6 +113,7 @@ export function translateProxy(words: SdxWords): ProxyCall {
     const guess = near === undefined ? '' : `; did you mean ${near}?`;
     throw sdxUsage('sdxproxy', `there is no operation ${operation}${guess}`);
   }
+  const effects = words.lists.get('e') ?? [];
   const { warnings, ...options } = { ...effectsOf(words, 'e', row.effects) };
   return {
     operation,
@@ -122,7 +124,8 @@ export function translateProxy(words: SdxWords): ProxyCall {
     options: { ...options, ...row.always },
     warnings: [...warnings, ...attributes(words, operation).warnings],
     overwrites: row.overwrites,
-    returnsEarly: row.returnsEarly && !words.lists.get('e')?.includes('waitsync'),
+    returnsEarly:
+      effects.includes('nowaitsync') || (row.returnsEarly && !effects.includes('waitsync')),
     words,
   };
 }

@@ -18,6 +18,7 @@ import { rejoin } from './rejoin.ts';
 import { relate } from './relate.ts';
 import { remove } from './remove.ts';
 import { restore } from './restore.ts';
+import { serve } from './serve.ts';
 import { start } from './start.ts';
 import { stop } from './stop.ts';
 import { swap } from './swap.ts';
@@ -50,6 +51,7 @@ export const VERBS: readonly Verb[] = [
   write,
   diff,
   copy,
+  serve,
   info,
   classes,
   completion,

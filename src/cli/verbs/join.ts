@@ -1,6 +1,6 @@
 /** `kage join`: give a master a proxy and make the two equal. */
 
-import { COPYING, copyChoices, REGION, regionSizeOf, textOf } from '../options.ts';
+import { COPYING, copyChoices, isSet, NO_WAIT, REGION, regionSizeOf, textOf } from '../options.ts';
 import { runPairVerb } from '../pair-verbs.ts';
 import { isPath } from '../session.ts';
 import type { Verb } from './verb.ts';
@@ -18,7 +18,7 @@ export const join: Verb = {
     master: 'Volume or image to take snapshots of',
     proxy: 'Volume or image that stands in for it; its content is overwritten',
   },
-  options: { ...REGION, ...COPYING },
+  options: { ...NO_WAIT, ...REGION, ...COPYING },
   examples: [
     ['kage join vm.img vm.proxy.img', 'two images; makes the second one'],
     ['kage join vm vm-proxy --rate 50M', 'two volumes, slowly'],
@@ -40,13 +40,14 @@ export const join: Verb = {
         refs: [master, proxy],
         create: isPath(master) || isPath(proxy),
         regionSize,
+        noWait: isSet(args, 'no-wait'),
         overwrites: !isPath(proxy) || session.env.exists(proxy),
-        run: (diskClass, { dryRun }) =>
+        run: (diskClass, how) =>
           diskClass.join(master, proxy, {
             ...session.runOptions,
             ...choices,
             ...(regionSize === undefined ? {} : { regionSize }),
-            dryRun,
+            ...how,
           }),
       },
       session,

@@ -34,8 +34,9 @@ export const part: Verb = {
         verb: 'part',
         refs: proxies,
         overwrites: false,
-        run: (diskClass, { dryRun }) =>
-          diskClass.part(proxies, { ...session.runOptions, ...choices, instant, unlock, dryRun }),
+        instant,
+        run: (diskClass, how) =>
+          diskClass.part(proxies, { ...session.runOptions, ...choices, instant, unlock, ...how }),
       },
       session,
     );

@@ -1,6 +1,6 @@
 /** `kage rejoin`: make proxies equal to their masters again, copying what changed. */
 
-import { COPYING, copyChoices, listOf } from '../options.ts';
+import { COPYING, copyChoices, isSet, listOf, NO_WAIT } from '../options.ts';
 import { runPairVerb } from '../pair-verbs.ts';
 import type { Verb } from './verb.ts';
 
@@ -13,7 +13,7 @@ export const rejoin: Verb = {
     'Copies only what changed on either side since the part. What was written to the proxy ' +
     'meanwhile is discarded.',
   arguments: { proxy: 'Parted proxies: volume names or images' },
-  options: COPYING,
+  options: { ...NO_WAIT, ...COPYING },
   examples: [
     ['kage rejoin vm-proxy --dry-run', 'what would it copy, by which method, and why'],
     ['kage rejoin vm-proxy', 'before the next snapshot'],
@@ -28,9 +28,10 @@ export const rejoin: Verb = {
       {
         verb: 'rejoin',
         refs: proxies,
+        noWait: isSet(args, 'no-wait'),
         overwrites: true,
-        run: (diskClass, { dryRun }) =>
-          diskClass.rejoin(proxies, { ...session.runOptions, ...choices, dryRun }),
+        run: (diskClass, how) =>
+          diskClass.rejoin(proxies, { ...session.runOptions, ...choices, ...how }),
       },
       session,
     );

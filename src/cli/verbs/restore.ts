@@ -1,6 +1,6 @@
 /** `kage restore`: bring masters back from their proxies. */
 
-import { COPYING, copyChoices, isSet, listOf } from '../options.ts';
+import { COPYING, copyChoices, isSet, listOf, NO_WAIT } from '../options.ts';
 import { runPairVerb } from '../pair-verbs.ts';
 import type { Verb } from './verb.ts';
 
@@ -18,11 +18,14 @@ export const restore: Verb = {
   options: {
     keep: { describe: 'Stay parted: the snapshot stays what it is' },
     instant: { describe: 'Use the master at once; without a server it copies to the end' },
+    live: { describe: 'Also while clients use the master: they go on with the content of PROXY' },
+    ...NO_WAIT,
     ...COPYING,
   },
   examples: [
     ['kage restore vm-proxy --dry-run', 'what would be overwritten'],
     ['kage restore vm-proxy --keep', 'fall back to the snapshot and keep it'],
+    ['kage restore vm-proxy --live --instant', 'while clients of `kage serve` use the master'],
   ],
   completes: [['proxy']],
 
@@ -31,13 +34,23 @@ export const restore: Verb = {
     const choices = copyChoices(args);
     const keep = isSet(args, 'keep');
     const instant = isSet(args, 'instant');
+    const live = isSet(args, 'live');
     return runPairVerb(
       {
         verb: 'restore',
         refs: proxies,
+        noWait: isSet(args, 'no-wait'),
         overwrites: true,
-        run: (diskClass, { dryRun }) =>
-          diskClass.restore(proxies, { ...session.runOptions, ...choices, keep, instant, dryRun }),
+        instant,
+        run: (diskClass, how) =>
+          diskClass.restore(proxies, {
+            ...session.runOptions,
+            ...choices,
+            keep,
+            instant,
+            ...(live ? { live } : {}),
+            ...how,
+          }),
       },
       session,
     );

@@ -1,6 +1,6 @@
 /** `kage update`: a fresh snapshot of masters in their parted proxies. */
 
-import { COPYING, copyChoices, isSet, listOf } from '../options.ts';
+import { COPYING, copyChoices, isSet, listOf, NO_WAIT } from '../options.ts';
 import { runPairVerb } from '../pair-verbs.ts';
 import type { Verb } from './verb.ts';
 
@@ -15,6 +15,7 @@ export const update: Verb = {
   arguments: { proxy: 'Parted proxies: volume names or images' },
   options: {
     instant: { describe: 'Use the proxy at once; without a server it copies to the end' },
+    ...NO_WAIT,
     ...COPYING,
   },
   examples: [['kage update vm-proxy', 'the snapshot of today in place of the old one']],
@@ -28,9 +29,11 @@ export const update: Verb = {
       {
         verb: 'update',
         refs: proxies,
+        noWait: isSet(args, 'no-wait'),
         overwrites: true,
-        run: (diskClass, { dryRun }) =>
-          diskClass.update(proxies, { ...session.runOptions, ...choices, instant, dryRun }),
+        instant,
+        run: (diskClass, how) =>
+          diskClass.update(proxies, { ...session.runOptions, ...choices, instant, ...how }),
       },
       session,
     );

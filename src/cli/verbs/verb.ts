@@ -3,7 +3,7 @@
 import type { Args, OptionRows } from '../options.ts';
 import type { Session } from '../session.ts';
 
-export type VerbGroup = 'pairs' | 'volumes' | 'images' | 'about';
+export type VerbGroup = 'pairs' | 'volumes' | 'images' | 'server' | 'about';
 
 /** What completes an argument: names of the class, files, or a fixed list. */
 export type Completes = 'volume' | 'proxy' | 'image' | 'verb' | readonly string[];

@@ -1,0 +1,94 @@
+/** `kage serve`: keeps classes open, exports their volumes over NBD, answers the other commands. */
+
+import { KageError } from '../../base/errors.ts';
+import type { Place, ServeEvent } from '../../control/serve.ts';
+import { listOf, SERVER } from '../options.ts';
+import type { Printer } from '../print.ts';
+import type { Session } from '../session.ts';
+import type { Verb } from './verb.ts';
+
+export const serve: Verb = {
+  name: 'serve',
+  group: 'server',
+  takes: '',
+  summary: 'Export started volumes over NBD, copy in the background, answer the other commands',
+  details:
+    'Runs until SIGTERM or Ctrl-C. Each started volume is the NBD export CLASS/VOLUME; what its ' +
+    'clients write is tracked. While it runs, the other commands work through it, also while ' +
+    'clients are connected. A line that begins with `ready` on standard output has the URIs.',
+  arguments: {},
+  options: {
+    class: {
+      alias: 'c',
+      value: 'CLASS',
+      several: true,
+      completes: 'class',
+      describe: 'Serve only this class (default: all, also new ones)',
+    },
+    nbd: {
+      value: 'PLACE',
+      several: true,
+      describe:
+        'unix:PATH or tcp:HOST:PORT, this machine only (default: nbd.sock in the state folder)',
+    },
+  },
+  examples: [
+    ['kage serve', 'all classes, on nbd.sock and control.sock in the state folder'],
+    ['kage serve -c db --nbd tcp:127.0.0.1:10809', 'one class, on a port of this machine'],
+    ['nbdinfo --list "nbd+unix:///?socket=$KAGE_HOME/nbd.sock"', 'what is exported'],
+  ],
+  completes: [[]],
+
+  async run(args, session) {
+    const { env, printer, dryRun } = session;
+    const places = listOf(args, 'nbd').map(placeOf);
+    const classes = listOf(args, 'class');
+    if (dryRun) {
+      throw new KageError('usage', 'serve has nothing to try: --dry-run does not go with it');
+    }
+    if (env.server === undefined) throw new KageError('not-permitted', 'no server can be had here');
+    const server = await env.server.start({
+      ...session.engineOptions,
+      command: SERVER,
+      ...(classes.length === 0 ? {} : { classes }),
+      ...(places.length === 0 ? {} : { places }),
+      log: (event) => log(event, printer),
+    });
+    try {
+      await env.stdout.write(`ready ${server.uris.join(' ')}\n`);
+      await interrupted(session);
+    } finally {
+      await server.stop();
+    }
+    return undefined;
+  },
+};
+
+/** `unix:PATH` or `tcp:HOST:PORT`; a port of 0 is any free one. */
+function placeOf(text: string): Place {
+  const [, path] = /^unix:(.+)$/.exec(text) ?? [];
+  if (path !== undefined) return { kind: 'unix', path };
+  const [, host, digits] = /^tcp:(.+):(\d{1,5})$/.exec(text) ?? [];
+  const port = Number(digits);
+  if (host !== undefined && port <= 65_535) return { kind: 'tcp', host, port };
+  throw new KageError('usage', `--nbd ${text}: no place to listen`, {
+    hint: 'unix:PATH, or tcp:HOST:PORT with a port from 0 to 65535',
+  });
+}
+
+function interrupted({ env }: Session): Promise<void> {
+  return new Promise((resolve) => {
+    if (env.signal.aborted) resolve();
+    env.signal.addEventListener('abort', () => resolve());
+  });
+}
+
+/** One line of text or JSON on stderr; the work goes on when nobody reads it. */
+function log(event: ServeEvent, printer: Printer): void {
+  const { failed, text } = event;
+  const of = event.class === undefined ? '' : ` ${event.class}:`;
+  const line = printer.options.json
+    ? JSON.stringify({ ...event, time: new Date(event.time).toISOString() })
+    : `kage serve:${of} ${failed ? 'FAILED: ' : ''}${text}`;
+  void printer[failed ? 'warn' : 'say'](line).catch(() => {});
+}

@@ -1,0 +1,113 @@
+/**
+ * The classes that a server has open, by name. Each stays open until the server ends, but for one
+ * without volumes: that is closed when its last client leaves. What is opened and closed takes turns.
+ *
+ * Of each class it keeps how its volumes looked last, for those who cannot wait for an answer.
+ */
+
+import { KageError } from '../base/errors.ts';
+import type { DiskClass, VolumeInfo } from '../engine/api.ts';
+
+/** A class in the hands of one client. */
+export type Served = {
+  readonly diskClass: DiskClass;
+  /** To be called when volumes may have come, gone, started or stopped. */
+  refresh(): Promise<void>;
+  /** The class was removed: it is open no more. */
+  forget(): void;
+  leave(): Promise<void>;
+};
+
+export type ServedClasses = {
+  /**
+   * Opens a class unless it is open. Undefined: this server has been told not to serve it. Throws what
+   * opening it throws.
+   */
+  enter(name: string, create: boolean): Promise<Served | undefined>;
+  /** The volumes of an open class as they looked last. */
+  find(name: string): { diskClass: DiskClass; volumes: readonly VolumeInfo[] } | undefined;
+  names(): readonly string[];
+  /** Closes all, one after the other; no further one is opened. The first error is thrown at the end. */
+  close(): Promise<void>;
+};
+
+type Entry = { readonly diskClass: DiskClass; volumes: readonly VolumeInfo[]; users: number };
+
+/** `only`: names of the classes to serve; without it all. */
+export function serveClasses(
+  open: (name: string, create: boolean) => Promise<DiskClass>,
+  only?: readonly string[],
+): ServedClasses {
+  const entries = new Map<string, Entry>();
+  let closed = false;
+  let queue: Promise<unknown> = Promise.resolve();
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const result = queue.then(work);
+    queue = result.catch(() => {});
+    return result;
+  };
+  const refresh = async (entry: Entry) => {
+    entry.volumes = (await entry.diskClass.info()).volumes;
+  };
+  const forget = (name: string, entry: Entry) => {
+    if (entries.get(name) === entry) entries.delete(name);
+  };
+
+  const opened = async (name: string, create: boolean): Promise<Entry> => {
+    const known = entries.get(name);
+    if (known !== undefined) return known;
+    const entry: Entry = { diskClass: await open(name, create), volumes: [], users: 0 };
+    try {
+      await refresh(entry);
+    } catch (error) {
+      await entry.diskClass.close().catch(() => {});
+      throw error;
+    }
+    entries.set(name, entry);
+    return entry;
+  };
+
+  const leave = (name: string, entry: Entry) =>
+    inTurn(async () => {
+      entry.users--;
+      if (entry.users > 0 || entries.get(name) !== entry) return;
+      await refresh(entry);
+      if (entry.volumes.length > 0) return;
+      forget(name, entry);
+      await entry.diskClass.close();
+    });
+
+  return {
+    enter: (name, create) =>
+      inTurn(async () => {
+        if (closed) throw new KageError('failed', 'the server is about to end');
+        if (only !== undefined && !only.includes(name)) return undefined;
+        const entry = await opened(name, create);
+        entry.users++;
+        let left: Promise<void> | undefined;
+        return {
+          diskClass: entry.diskClass,
+          refresh: () => refresh(entry),
+          forget: () => forget(name, entry),
+          leave: () => {
+            left ??= leave(name, entry);
+            return left;
+          },
+        };
+      }),
+    find: (name) => entries.get(name),
+    names: () => [...entries.keys()],
+    close: () =>
+      inTurn(async () => {
+        closed = true;
+        let failure: unknown;
+        for (const [name, entry] of [...entries].sort(([a], [b]) => (a < b ? -1 : 1))) {
+          forget(name, entry);
+          await entry.diskClass.close().catch((error) => {
+            failure ??= error;
+          });
+        }
+        if (failure !== undefined) throw failure;
+      }),
+  };
+}

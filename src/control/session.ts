@@ -1,0 +1,153 @@
+/**
+ * One client of the control socket, without a socket: bytes come in by `receive`, lines go out by a
+ * function. When the client is gone, what it waited for is stopped at a safe point, as Ctrl-C does
+ * without a server; what it did not wait for goes on.
+ */
+
+import { KageError } from '../base/errors.ts';
+import type { DiskClass, Progress, RunOptions } from '../engine/api.ts';
+import type { Served, ServedClasses } from './classes.ts';
+import {
+  asRequest,
+  DATA_LENGTH_MAX,
+  encodeError,
+  encodeLine,
+  lineReader,
+  METHODS,
+  PROTOCOL,
+  pack,
+  type Reply,
+  type Request,
+  unpack,
+} from './protocol.ts';
+
+/** Requests of one client at a time. */
+const REQUESTS_MAX = 64;
+
+export type SessionOptions = {
+  readonly classes: ServedClasses;
+  /** Resolves when the server has opened its classes; requests wait for that. */
+  readonly ready: Promise<unknown>;
+  /** `optional`: may be left out when the client does not keep up. */
+  readonly send: (line: Uint8Array, optional: boolean) => void;
+  /** A verb that changes something has ended; `error` undefined: well. */
+  readonly onCall?: (call: Extract<Request, { class: string }>, error: unknown) => void;
+};
+
+export type ControlSession = {
+  /** False: the client talks nonsense, and nothing more is to be expected of it. */
+  receive(bytes: Uint8Array): boolean;
+  /** Stops what runs at a safe point; resolves when all is answered and the classes are left. */
+  end(): Promise<void>;
+};
+
+type Call = Extract<Request, { class: string }>;
+
+/** Greets at once. */
+export function controlSession(options: SessionOptions): ControlSession {
+  const lines = lineReader();
+  const classes = new Map<string, Served>();
+  const running = new Map<number, AbortController>();
+  const works = new Set<Promise<void>>();
+  let ending: Promise<void> | undefined;
+  const reply = (message: Reply, optional = false) => options.send(encodeLine(message), optional);
+
+  const answer = async (request: Extract<Request, { id: number }>, signal: AbortSignal) => {
+    await options.ready;
+    if ('open' in request) return await open(request);
+    const served = classes.get(request.class);
+    if (served === undefined) throw new KageError('failed', `class ${request.class}: not opened`);
+    const onProgress = (progress: Progress) => {
+      if (ending === undefined) reply({ id: request.id, progress }, true);
+    };
+    let failure: unknown;
+    try {
+      return pack(await call(served.diskClass, request, { signal, onProgress }));
+    } catch (error) {
+      failure = error;
+      throw error;
+    } finally {
+      await after(served, request, failure);
+    }
+  };
+
+  const open = async ({ open: name, create }: Extract<Request, { open: string }>) => {
+    if (classes.has(name)) return true;
+    const served = await options.classes.enter(name, create);
+    if (served === undefined) return false;
+    // Another request of this client may have been faster.
+    if (classes.has(name)) await served.leave();
+    else classes.set(name, served);
+    return true;
+  };
+
+  /** What the exports are told of must be right before the client is answered. */
+  const after = async (served: Served, request: Call, failure: unknown) => {
+    if (!METHODS[request.method].changes || isDryRun(request)) return;
+    options.onCall?.(request, failure);
+    if (request.method === 'removeClass' && failure === undefined) served.forget();
+    else await served.refresh().catch(() => {});
+  };
+
+  const start = (request: Extract<Request, { id: number }>) => {
+    const controller = new AbortController();
+    running.set(request.id, controller);
+    const work = answer(request, controller.signal).then(
+      (result) => reply({ id: request.id, result: result ?? null }),
+      (error) => reply({ id: request.id, error: encodeError(error) }),
+    );
+    const ended = work
+      .catch(() => {})
+      .then(() => {
+        running.delete(request.id);
+        works.delete(ended);
+      });
+    works.add(ended);
+  };
+
+  const take = (message: Record<string, unknown>): boolean => {
+    const request = asRequest(message);
+    if (request === undefined) return false;
+    if ('abort' in request) running.get(request.abort)?.abort();
+    else if (running.has(request.id) || running.size >= REQUESTS_MAX) return false;
+    else start(request);
+    return true;
+  };
+
+  options.send(encodeLine({ kage: 'control', protocol: PROTOCOL }), false);
+  return {
+    receive(bytes) {
+      if (ending !== undefined) return false;
+      try {
+        return lines.push(bytes).every(take);
+      } catch {
+        return false;
+      }
+    },
+    end() {
+      ending ??= (async () => {
+        for (const controller of running.values()) controller.abort();
+        await Promise.all(works);
+        for (const served of classes.values()) await served.leave().catch(() => {});
+      })();
+      return ending;
+    },
+  };
+}
+
+/** Calls the class; `RunOptions` are added to the options where the method has any. */
+async function call(diskClass: DiskClass, request: Call, own: RunOptions): Promise<unknown> {
+  const args = request.args.map(unpack);
+  const at = METHODS[request.method].options;
+  if (at !== undefined) args[at] = { ...(args[at] as object | undefined), ...own };
+  if (request.method === 'read' && !((args[2] as number) <= DATA_LENGTH_MAX)) {
+    throw new KageError('usage', `read: at most ${DATA_LENGTH_MAX} bytes at a time`);
+  }
+  const method = diskClass[request.method] as (...args: unknown[]) => Promise<unknown>;
+  return await method.apply(diskClass, args);
+}
+
+function isDryRun({ method, args }: Call): boolean {
+  const at = METHODS[method].options;
+  return at !== undefined && (args[at] as RunOptions | null | undefined)?.dryRun === true;
+}

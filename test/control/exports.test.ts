@@ -1,0 +1,109 @@
+/** What NBD clients find: started volumes by name, attached for as long as they have them. */
+
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { exportsOf } from '../../src/control/exports.ts';
+import { unfinishedCopies } from '../../src/control/unfinished.ts';
+import type { PairInfo } from '../../src/engine/api.ts';
+import { callsOf, fakeClass, served } from './rounds.ts';
+
+const test = suite('control exports');
+
+const VOLUMES = [
+  { name: 'vm', status: 'ACTIVE', role: 'master' },
+  { name: 'p', status: 'STOP', role: 'proxy' },
+  { name: 'bad', status: 'INVALID', role: null },
+  { name: 'scratch', status: 'ACTIVE', role: null },
+];
+
+/** Records what an attached volume is asked. */
+function attached(said: unknown[]) {
+  return {
+    size: 4096,
+    readOnly: false,
+    read: (into: Uint8Array, offset: number) => void said.push(['read', into.length, offset]),
+    write: (from: Uint8Array, offset: number) => void said.push(['write', from.length, offset]),
+    zero: async (offset: number, length: number) => void said.push(['zero', offset, length]),
+    flush: async () => void said.push(['flush']),
+    close: async () => void said.push(['close']),
+  };
+}
+
+test('only started volumes are listed, of open classes', async () => {
+  const { classes } = served([fakeClass('db', { info: () => ({ volumes: VOLUMES }) })]);
+  const exports = exportsOf(classes);
+  assert.equal(exports.list(), []);
+  const held = (await classes.enter('db', false))!;
+  assert.equal(exports.list(), [
+    { name: 'db/vm', description: 'master' },
+    { name: 'db/scratch', description: 'volume' },
+  ]);
+  held.forget();
+  assert.equal(exports.list(), []);
+});
+
+test('an export is the attached volume', async () => {
+  const said: unknown[] = [];
+  const on = { info: () => ({ volumes: VOLUMES }), attach: () => attached(said) };
+  const fake = fakeClass('db', on);
+  const { classes } = served([fake]);
+  await classes.enter('db', false);
+  const open = (await exportsOf(classes).open('db/vm'))!;
+  assert.equal(callsOf(fake, 'attach'), [['vm']]);
+  const { target } = open;
+  assert.equal([target.name, target.size, target.readOnly], ['db/vm', 4096, false]);
+  await target.read(new Uint8Array(7), 1);
+  await target.write(new Uint8Array(8), 2);
+  await target.zero(3, 9, true);
+  await target.flush();
+  assert.equal(await target.status('base:allocation', 1000, 5), [{ length: 3096, flags: 0 }]);
+  open.close();
+  assert.equal(said, [['read', 7, 1], ['write', 8, 2], ['zero', 3, 9], ['flush'], ['close']]);
+});
+
+test('there is no export by a path, of a class that is not open, or without a class', async () => {
+  const fake = fakeClass('db', { info: () => ({ volumes: VOLUMES }) });
+  const { classes } = served([fake]);
+  const exports = exportsOf(classes);
+  assert.is(await exports.open('db/vm'), undefined);
+  await classes.enter('db', false);
+  for (const name of ['', 'vm', 'db', 'db/', '/vm', 'other/vm', 'db/nothing', 'db//a/vm.img']) {
+    assert.is(await exports.open(name), undefined, name);
+  }
+  assert.equal(callsOf(fake, 'attach'), []);
+});
+
+test('an unfinished copy is continued by the verb that is recorded, and by no other', async () => {
+  const fake = fakeClass('db');
+  const pair = (more: object) => ({ master: 'm', proxy: 'p', pendingRegions: 1, ...more });
+  const toProxy = { direction: 'toProxy' };
+  const toMaster = { direction: 'toMaster' };
+  const next = (verb: string) => ({ next: { verb } });
+  const rows = [
+    [pair({ ...toProxy, joined: true, pendingRegions: 0 }), null],
+    [pair({ ...toProxy, joined: true, ...next('join') }), ['join', 'm', 'p', {}]],
+    [pair({ ...toProxy, joined: true, ...next('rejoin') }), ['join', 'm', 'p', {}]],
+    [
+      pair({ ...toMaster, joined: true, ...next('restore') }),
+      ['restore', ['p'], { instant: true, live: true }],
+    ],
+    [pair({ ...toProxy, joined: false, ...next('update') }), ['update', ['p'], {}]],
+    [
+      pair({ ...toMaster, joined: false, ...next('restore --keep') }),
+      ['restore', ['p'], { instant: true, live: true, keep: true }],
+    ],
+    [pair({ ...toProxy, joined: false, ...next('join') }), undefined],
+    [pair({ ...toProxy, joined: false, next: null }), undefined],
+  ] as const;
+  for (const [info, expected] of rows) {
+    const [copy] = unfinishedCopies(fake.diskClass, [info as unknown as PairInfo]);
+    const before = fake.calls.length;
+    await copy?.run?.({});
+    const call = fake.calls[before];
+    const made = call === undefined ? undefined : [call.method, ...call.args];
+    assert.equal(made, expected ?? undefined, JSON.stringify(info));
+    assert.is(copy === undefined, expected === null);
+  }
+});
+
+test.run();
