@@ -465,6 +465,7 @@ function sidesOf(records: readonly PairRecord[]): Set<number> {
   return new Set(records.flatMap((r) => [r.master, r.proxy]));
 }
 
+/** VERB_STEPS before the commit: what settles is durably clear, both sides of every pair are synced. */
 async function settleAndSync(state: State, link: Link, works: readonly Work[]): Promise<void> {
   const records = works.map((work) => state.pairRecord(work.id));
   const families = new Set(records.flatMap((r) => [r, ...state.siblings(r)]).map((r) => r.id));

@@ -81,7 +81,7 @@ function checkPlace(place: Place, { tls, insecure }: NbdServerOptions): void {
   throw new KageError(
     'not-permitted',
     `${placeText(place)}: other machines could read and write the exports without TLS`,
-    { hint: 'require TLS, or say that this is wanted' },
+    { hint: 'listen on 127.0.0.1 or ::1 and forward the port, for example with ssh' },
   );
 }
 

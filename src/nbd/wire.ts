@@ -116,5 +116,3 @@ export const PAYLOAD_BYTES_MAX = 32 * 1024 * 1024;
 /** Flags of an extent in the context `base:allocation`; a hole is never reported without zero. */
 export const ALLOCATION = { hole: 1, zero: 2 } as const;
 export const BASE_ALLOCATION = 'base:allocation';
-/** The pair's increment, frozen at the part (bit 0 = dirty). */
-export const INCREMENT_CONTEXT = 'qemu:dirty-bitmap:increment';

@@ -585,11 +585,11 @@ function regionsBetween({ regionSize }: Pair, from: number, to: number): Run {
   return { first, count: Math.ceil(to / regionSize) - first };
 }
 
-/** True when no region in the range is pending or settling. */
+/** True when no region in the range is pending or settling. Looks at these alone: the map may be large. */
 function nothingPending(pair: Pair, from: number, to: number): boolean {
-  if (pair.pendingEmpty) return true;
   const { first, count } = regionsBetween(pair, from, to);
-  if (pair.maps.pending.nextSet(first) < first + count) return false;
+  if (pair.maps.pending.count(first, count) > 0) return false;
+  if (!pair.settles) return true;
   for (let region = first; region < first + count; region++) {
     if (pair.isSettling(region)) return false;
   }

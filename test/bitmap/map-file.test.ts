@@ -351,4 +351,22 @@ test('all memory is given back', async () => {
   assert.is(after, before);
 });
 
+test('what changes while a file is made is in it after the next save', async () => {
+  const world = new World();
+  const map = mapOf([3, PAGE_BITS + 5]);
+  let writes = 0;
+  world.host.onOperation = (operation) => {
+    // The header, then the two pages: the first one is written by now.
+    if (operation === 'write' && ++writes === 3) map.set(4);
+  };
+  const file = await MapFile.create(world.folder, FACTS, map);
+  world.host.onOperation = undefined;
+  assert.is(writes, 3);
+  assert.ok(map.hasTouched, 'the page that was written already is to be saved again');
+  await world.folder.sync();
+  await file.save(map);
+  await file.close();
+  assert.equal((await world.found()).bits, [3, 4, PAGE_BITS + 5]);
+});
+
 test.run();

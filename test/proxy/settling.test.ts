@@ -107,4 +107,14 @@ test('regions that are held are cleared as one', async () => {
   assert.not.ok(pair.isSettling(1));
 });
 
+test('a map that becomes stale again while it is committed stays stale', () => {
+  const { stale } = pairOf(1);
+  const [[name, added]] = [...stale.now()];
+  stale.add(name);
+  stale.written(name, added);
+  assert.ok(stale.has(name), 'what was added meanwhile is in no file');
+  stale.written(name, stale.now().get(name)!);
+  assert.not.ok(stale.has(name));
+});
+
 test.run();
