@@ -1,8 +1,8 @@
 #!/usr/bin/env node
-/** Builds the kernel and the bundles: build/kernel.wasm, dist/kage.js (one file), dist/index.js. */
+/** Builds the kernel and the bundles: build/kernel.wasm, dist/kage.js (one file), dist/index.mjs. */
 
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { builtinModules } from 'node:module';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -102,20 +102,29 @@ export function buildKernel() {
   );
 }
 
+/**
+ * The command has neither imports nor exports, so it is a script of either kind. As CommonJS it starts
+ * a tenth faster on Node and Deno, and Node's loader has not used the pool of threads before it.
+ */
 export async function buildBundles() {
+  mkdirSync(`${root}dist`, { recursive: true });
+  writeFileSync(`${root}dist/package.json`, '{ "type": "commonjs" }\n');
   await build({
     ...bundleOptions,
     entryPoints: ['src/kage.ts'],
     outfile: 'dist/kage.js',
+    format: 'iife',
     minify: true,
+    // Yargs wants to know where it lies, for files that it does not need in a bundle.
+    define: { ...bundleOptions.define, 'import.meta.url': '"file:///kage.js"' },
     plugins: [...bundleOptions.plugins, builtinsByCall],
-    banner: { js: '#!/usr/bin/env node' },
+    banner: { js: '#!/usr/bin/env node\nvar KAGE_COMMONJS = typeof require === "function";' },
   });
   chmodSync(`${root}dist/kage.js`, 0o755);
   await build({
     ...bundleOptions,
     entryPoints: ['src/index.ts'],
-    outfile: 'dist/index.js',
+    outfile: 'dist/index.mjs',
     banner: { js: BANNER },
   });
 }
@@ -124,5 +133,5 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   buildKernel();
   await buildBundles();
   if (process.argv.includes('--types')) run('typescript/bin/tsc', '-p', 'tsconfig.types.json');
-  if (!quiet) console.log('built dist/kage.js, dist/index.js');
+  if (!quiet) console.log('built dist/kage.js, dist/index.mjs');
 }

@@ -6,7 +6,15 @@
 
 import './cli/guarded-env.ts';
 import { faultAt, setFaultHook } from './base/faults.ts';
+import { widenPool } from './device/pool.ts';
+
+/** Set by the bundle: it was loaded as CommonJS, so nothing has used the pool of threads yet. */
+declare const KAGE_COMMONJS: boolean;
+
+/** Verbs under which other people's requests wait for disks. */
+const SERVING = ['serve', 'run'];
 
 const fault = process.env.KAGE_FAULT;
 if (fault) setFaultHook(faultAt(fault, () => process.kill(process.pid, 'SIGKILL')));
-await import('./cli/main.ts');
+if (KAGE_COMMONJS && SERVING.includes(process.argv[2] ?? '')) widenPool();
+void import('./cli/main.ts');

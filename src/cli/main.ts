@@ -158,4 +158,6 @@ const environment: CliEnvironment = {
 
 const name = basename(process.argv[1] ?? 'kage').replace(/\.[cm]?js$/, '');
 const words = process.argv.slice(2);
-process.exit(await runCli(isSdx(name) ? [name, ...words] : words, environment));
+void runCli(isSdx(name) ? [name, ...words] : words, environment).then((status) =>
+  process.exit(status),
+);

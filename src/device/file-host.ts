@@ -9,6 +9,7 @@ import { FileDevice, isSparse, probeSize } from './file.ts';
 import { FileFolder, syncFolder } from './file-folder.ts';
 import { fineTimes } from './fine-times.ts';
 import type { Folder, Host, ImageFacts, OpenOptions } from './host.ts';
+import { PatientFile } from './patient-file.ts';
 import { type Stamp, stampDelay } from './stamp.ts';
 
 /** File systems that note every write, mapped ones too, in the times of the file (statfs magic). */
@@ -109,7 +110,9 @@ export class FileHost implements Host {
   }
 
   async openDevice(file: string, options: OpenOptions): Promise<BlockDevice> {
-    return new FileDevice(file, { ...options, direct: isSparse(file) });
+    const { readOnly, patient } = options;
+    if (patient) return new PatientFile(file, { readOnly });
+    return new FileDevice(file, { readOnly, direct: isSparse(file) });
   }
 
   async checkPlace(file: string): Promise<void> {

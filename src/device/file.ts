@@ -1,8 +1,8 @@
 /**
  * A file or block device with positional I/O straight between the disk and the given view, without a
  * copy in between. Reads and writes are synchronous system calls (on warm data three times the
- * speed of the asynchronous API of the runtimes); long work belongs in a worker thread. Only `flush`
- * leaves the thread.
+ * speed of the asynchronous API of the runtimes); long work belongs in a worker thread, and what
+ * clients wait for in a `PatientFile`. Only `flush` and what is called `Later` leave the thread.
  *
  * With `direct`, reads whose address, offset and length are multiples of 4096 pass the page cache:
  * in a sparse image a hole then costs a fill of the buffer and no page. Other reads take the cache.
@@ -29,6 +29,9 @@ export class FileDevice implements BlockDevice {
   readonly #fd: number;
   readonly #directFd: number;
   #open = true;
+  #syncing: Promise<void> | undefined;
+  /** The sync after that one, for all who came meanwhile. */
+  #nextSync: Promise<void> | undefined;
   /** Of a sync that failed: the kernel may have dropped what it could not write, and says so once. */
   #fault: KageError | undefined;
 
@@ -78,17 +81,66 @@ export class FileDevice implements BlockDevice {
   }
 
   zero(offset: number, length: number): void {
-    assert(!this.readOnly, 'zero on a read-only device');
-    this.#check(offset, length);
+    this.checkZero(offset, length);
     const piece = new Uint8Array(Math.min(length, 1024 * 1024));
     for (let done = 0; done < length; done += piece.byteLength) {
       this.write(piece.subarray(0, Math.min(piece.byteLength, length - done)), offset + done);
     }
   }
 
+  /** Faults unless the range can be made zero. */
+  checkZero(offset: number, length: number): void {
+    assert(!this.readOnly, 'zero on a read-only device');
+    this.#check(offset, length);
+  }
+
+  /** `read` by the runtime's own threads, always through the page cache. */
+  async readLater(into: Uint8Array, offset: number): Promise<void> {
+    this.#check(offset, into.byteLength);
+    for (let done = 0; done < into.byteLength; ) {
+      const rest = into.byteLength - done;
+      const got = await called(fs.read, this.#fd, into, done, rest, offset + done).catch(
+        (error) => {
+          throw ioError(`reading at byte ${offset + done}`, this.name, error);
+        },
+      );
+      if (got === 0) throw this.#shrunk(offset + done);
+      done += got;
+    }
+  }
+
+  /** `write` by the runtime's own threads; `from` must not change until it is done. */
+  async writeLater(from: Uint8Array, offset: number): Promise<void> {
+    assert(!this.readOnly, 'write on a read-only device');
+    this.#check(offset, from.byteLength);
+    for (let done = 0; done < from.byteLength; ) {
+      const rest = from.byteLength - done;
+      done += await called(fs.write, this.#fd, from, done, rest, offset + done).catch((error) => {
+        throw ioError(`writing at byte ${offset + done}`, this.name, error);
+      });
+    }
+  }
+
+  /** One sync runs at a time; those who come meanwhile share the next one. */
   flush(): Promise<void> {
     // The number of a closed descriptor may be another file's by now.
     assert(this.#open, 'device used after close');
+    if (this.#syncing === undefined) {
+      this.#syncing = this.#sync().finally(() => {
+        this.#syncing = undefined;
+      });
+      return this.#syncing;
+    }
+    this.#nextSync ??= this.#syncing
+      .catch(() => {})
+      .then(() => {
+        this.#nextSync = undefined;
+        return this.flush();
+      });
+    return this.#nextSync;
+  }
+
+  #sync(): Promise<void> {
     if (this.#fault !== undefined) return Promise.reject(this.#fault);
     return new Promise((resolve, reject) => {
       fs.fdatasync(this.#fd, (error) => {
@@ -136,6 +188,31 @@ export class FileDevice implements BlockDevice {
       () => `range ${offset}+${length} outside ${this.name}`,
     );
   }
+}
+
+type Transfer = (
+  fd: number,
+  buffer: Uint8Array,
+  start: number,
+  length: number,
+  position: number,
+  done: (error: Error | null, bytes: number) => void,
+) => void;
+
+function called(
+  transfer: Transfer,
+  fd: number,
+  buffer: Uint8Array,
+  start: number,
+  length: number,
+  position: number,
+): Promise<number> {
+  return new Promise((resolve, reject) => {
+    transfer(fd, buffer, start, length, position, (error, bytes) => {
+      if (error) reject(error);
+      else resolve(bytes);
+    });
+  });
 }
 
 function aligned(into: Uint8Array, offset: number): boolean {

@@ -26,6 +26,8 @@ export type ImageFacts = {
 
 export type OpenOptions = {
   readonly readOnly: boolean;
+  /** Others share the thread: no call may keep them waiting for the disk. */
+  readonly patient?: boolean;
 };
 
 export interface Host {

@@ -58,6 +58,8 @@ export class OpenClass implements api.DiskClass {
     // What was believed of the last session's end is written down before its note is written over.
     if (!state.record.clean && state.record.generation > 0) await this.#writeDown(false);
     this.#alive = await Alive.create(state.folder, state.host, epoch);
+    // Opened for recovery: clients need patient ones.
+    await state.closeDevices();
     state.live = true;
   }
 

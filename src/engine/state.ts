@@ -261,7 +261,10 @@ export class State {
   async #open(volume: VolumeRecord, access: 'read' | 'write'): Promise<BlockDevice> {
     const disk = this.diskOf(volume);
     if (access === 'write') await this.requireWritable(volume);
-    const device = await this.host.openDevice(disk.path, { readOnly: access === 'read' });
+    const device = await this.host.openDevice(disk.path, {
+      readOnly: access === 'read',
+      patient: this.live,
+    });
     if (device.size >= disk.size) return device;
     await device.close();
     throw new KageError(

@@ -86,6 +86,37 @@ test('after a failed sync no later one is called good', () =>
     await device.close();
   }));
 
+test('a flush that comes during a sync waits for the next one, which all who came share', () =>
+  inWorld(async (w) => {
+    const device = new FileDevice(w.image('a', 100), { readOnly: false });
+    const real = fs.fdatasync;
+    const syncs: (() => void)[] = [];
+    fs.fdatasync = ((_fd: number, done: (e: null) => void) => {
+      syncs.push(() => done(null));
+    }) as typeof fs.fdatasync;
+    try {
+      const done: string[] = [];
+      const flush = (name: string) => device.flush().then(() => done.push(name));
+      const first = flush('first');
+      const others = [flush('second'), flush('third')];
+      assert.is(syncs.length, 1);
+      syncs[0]();
+      await first;
+      await new Promise((resolve) => setImmediate(resolve));
+      assert.equal([done.join(), syncs.length], ['first', 2]);
+      const last = flush('last');
+      syncs[1]();
+      await Promise.all(others);
+      await new Promise((resolve) => setImmediate(resolve));
+      assert.equal([done.join(), syncs.length], ['first,second,third', 3]);
+      syncs[2]();
+      await last;
+    } finally {
+      fs.fdatasync = real;
+    }
+    await device.close();
+  }));
+
 test('the size of what has none in its stat is found to the byte', () =>
   inWorld(async (w) => {
     for (const size of [0, 1, 511, 512, 4097, 1024 * 1024, 1024 * 1024 + 1, 5_000_011]) {

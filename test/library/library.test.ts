@@ -21,7 +21,7 @@ const RUNTIMES = [
 function example(): string {
   const match = /## Example\n\n```js\n([\s\S]*?)```/.exec(page);
   assert.ok(match, 'docs/library.md has no example');
-  const library = new URL(`file://${path.join(root, 'dist/index.js')}`);
+  const library = new URL(`file://${path.join(root, 'dist/index.mjs')}`);
   return match[1].replace("from 'kagemusha'", `from '${library}'`);
 }
 

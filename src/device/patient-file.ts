@@ -1,0 +1,105 @@
+/**
+ * A file or block device that clients share a thread with: as long as it answers at once it is read
+ * and written in the thread, and when it does not, by the runtime's own threads, so that nobody waits
+ * for a disk that is not his. Large transfers always go there: they are carried out while the thread
+ * takes the next ones from the network.
+ *
+ * Calls that overlap are in no order: whoever has to order them holds the range meanwhile.
+ */
+
+import type { BlockDevice } from './device.ts';
+import { FileDevice, type FileDeviceOptions } from './file.ts';
+import { poolSize } from './pool.ts';
+import { Promptness } from './promptness.ts';
+import { SlowLane } from './slow-lane.ts';
+
+/** From this size on a transfer is worth a thread of its own, bytes. */
+const LARGE = 256 * 1024;
+/** Longer than this in a thread of its own, for a transfer below `LARGE`: it stalls, ms. */
+const STALL_MS = 5;
+const ZERO_PIECE = 1024 * 1024;
+
+export class PatientFile implements BlockDevice {
+  readonly name: string;
+  readonly size: number;
+  readonly readOnly: boolean;
+  readonly #file: FileDevice;
+  readonly #promptness: Promptness;
+  readonly #lane: SlowLane;
+  readonly #running = new Set<Promise<void>>();
+  isStalling = false;
+
+  constructor(
+    path: string,
+    options: FileDeviceOptions,
+    lane: SlowLane = sharedLane(),
+    promptness: Promptness = new Promptness(),
+  ) {
+    this.#file = new FileDevice(path, options);
+    this.#lane = lane;
+    this.#promptness = promptness;
+    this.name = path;
+    this.size = this.#file.size;
+    this.readOnly = options.readOnly;
+  }
+
+  read(into: Uint8Array, offset: number): void | Promise<void> {
+    const began = performance.now();
+    if (!this.#isPrompt(into.byteLength, began)) {
+      return this.#later(into.byteLength, () => this.#file.readLater(into, offset));
+    }
+    this.#file.read(into, offset);
+    this.#promptness.took(into.byteLength, began, performance.now());
+  }
+
+  write(from: Uint8Array, offset: number): void | Promise<void> {
+    const began = performance.now();
+    if (!this.#isPrompt(from.byteLength, began)) {
+      return this.#later(from.byteLength, () => this.#file.writeLater(from, offset));
+    }
+    this.#file.write(from, offset);
+    this.#promptness.took(from.byteLength, began, performance.now());
+  }
+
+  async zero(offset: number, length: number): Promise<void> {
+    this.#file.checkZero(offset, length);
+    const piece = new Uint8Array(Math.min(length, ZERO_PIECE));
+    for (let done = 0; done < length; done += piece.byteLength) {
+      await this.write(piece.subarray(0, Math.min(piece.byteLength, length - done)), offset + done);
+    }
+  }
+
+  flush(): Promise<void> {
+    return this.#file.flush();
+  }
+
+  /** Waits for what its threads still do: the number of a closed descriptor is another file's soon. */
+  async close(): Promise<void> {
+    while (this.#running.size > 0) await Promise.allSettled(this.#running);
+    await this.#file.close();
+  }
+
+  #isPrompt(bytes: number, now: number): boolean {
+    return bytes < LARGE && this.#promptness.isPrompt(now);
+  }
+
+  #later(bytes: number, transfer: () => Promise<void>): Promise<void> {
+    const work = this.#lane.run(this, async () => {
+      const began = performance.now();
+      await transfer();
+      if (bytes < LARGE) this.isStalling = performance.now() - began > STALL_MS;
+    });
+    this.#running.add(work);
+    const ended = () => this.#running.delete(work);
+    work.then(ended, ended);
+    return work;
+  }
+}
+
+let lane: SlowLane | undefined;
+
+/** One for the process: its threads are for all disks, and one of them for those who sync. */
+function sharedLane(): SlowLane {
+  lane ??= new SlowLane(Math.max(1, poolSize() - 1));
+  return lane;
+}

@@ -1,0 +1,105 @@
+/** Files that clients share a thread with: the same device at once, later, and in turns. */
+
+import fs from 'node:fs';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { KageError } from '../../src/base/errors.ts';
+import { PatientFile } from '../../src/device/patient-file.ts';
+import { Promptness } from '../../src/device/promptness.ts';
+import { SlowLane } from '../../src/device/slow-lane.ts';
+import { deviceConformance } from '../conformance/device.ts';
+import { inWorld, World } from '../support/world.ts';
+
+const MIB = 1024 * 1024;
+
+/** A disk that is sent away whenever `prompt` says so. */
+class Told extends Promptness {
+  readonly #prompt: () => boolean;
+  calls = 0;
+
+  constructor(prompt: () => boolean) {
+    super();
+    this.#prompt = prompt;
+  }
+
+  override isPrompt(): boolean {
+    this.calls++;
+    return this.#prompt();
+  }
+}
+
+const WAYS: readonly (readonly [string, (call: number) => boolean])[] = [
+  ['at once', () => true],
+  ['later', () => false],
+  ['in turns', (call) => call % 2 === 0],
+];
+
+for (const [name, way] of WAYS) {
+  deviceConformance(`device: patient file, ${name}`, async (content) => {
+    const world = new World();
+    const file = world.path('image');
+    fs.writeFileSync(file, content);
+    let call = 0;
+    const open = (readOnly: boolean) =>
+      new PatientFile(file, { readOnly }, new SlowLane(3), new Told(() => way(call++)));
+    const device = open(false);
+    const readOnly = open(true);
+    return {
+      device,
+      readOnly,
+      async remove() {
+        await device.close();
+        await readOnly.close();
+        world.remove();
+      },
+    };
+  }).run();
+}
+
+const test = suite('patient file');
+
+test('large transfers leave the thread, small ones do not', () =>
+  inWorld(async (w) => {
+    const device = new PatientFile(w.image('a', MIB), { readOnly: false });
+    const large = new Uint8Array(MIB).fill(7);
+    assert.instance(device.write(large, 0), Promise);
+    // A hiccup of the machine is forgiven once: one of two calls in a row stays.
+    const small = [0, 4096].map((offset) => device.write(new Uint8Array(512), offset));
+    assert.ok(small.includes(undefined));
+    await Promise.all(small);
+    await device.close();
+  }));
+
+test('closing waits for what is under way', () =>
+  inWorld(async (w) => {
+    const file = w.image('a', MIB);
+    const device = new PatientFile(file, { readOnly: false });
+    const large = new Uint8Array(MIB).fill(9);
+    const written = device.write(large, 0) as Promise<void>;
+    const order: string[] = [];
+    const both = [
+      written.then(() => order.push('written')),
+      device.close().then(() => order.push('closed')),
+    ];
+    await Promise.all(both);
+    assert.equal(order, ['written', 'closed']);
+    assert.equal(new Uint8Array(fs.readFileSync(file)), large);
+  }));
+
+test('a file that shrank is told from a broken disk, later too', () =>
+  inWorld(async (w) => {
+    const file = w.image('a', 8192);
+    const later = new Told(() => false);
+    const device = new PatientFile(file, { readOnly: false }, new SlowLane(1), later);
+    fs.truncateSync(file, 5000);
+    const read = device.read(new Uint8Array(4096), 4096) as Promise<void>;
+    const error = await read.then(
+      () => undefined,
+      (e) => e,
+    );
+    assert.instance(error, KageError);
+    assert.is(error.code, 'image-changed');
+    await device.close();
+  }));
+
+test.run();
