@@ -296,11 +296,11 @@ export class State {
     };
   }
 
-  /** Syncs every device that was opened for this volume's disk. */
+  /** Makes all that was written to this volume's disk durable, by whichever device. */
   async flushVolume(volume: VolumeRecord): Promise<void> {
-    const open = [...this.#devices].filter(([key]) => key.endsWith(` ${volume.disk}`));
-    if (open.length === 0) await (await this.device(volume, 'read')).flush();
-    for (const [, device] of open) await device.flush();
+    // One sync is for the whole file, and costs the disk as much as any. Writers are told of what failed.
+    const open = this.#devices.get(`write ${volume.disk}`) ?? (await this.device(volume, 'read'));
+    await open.flush();
   }
 
   async closeDevices(disk?: string): Promise<void> {
