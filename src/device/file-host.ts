@@ -110,9 +110,8 @@ export class FileHost implements Host {
   }
 
   async openDevice(file: string, options: OpenOptions): Promise<BlockDevice> {
-    const { readOnly, patient } = options;
-    if (patient) return new PatientFile(file, { readOnly });
-    return new FileDevice(file, { readOnly, direct: isSparse(file) });
+    const own = { readOnly: options.readOnly, direct: isSparse(file) };
+    return options.patient ? new PatientFile(file, own) : new FileDevice(file, own);
   }
 
   async checkPlace(file: string): Promise<void> {

@@ -94,16 +94,22 @@ export class FileDevice implements BlockDevice {
     this.#check(offset, length);
   }
 
-  /** `read` by the runtime's own threads, always through the page cache. */
+  /** `read` by the runtime's own threads. */
   async readLater(into: Uint8Array, offset: number): Promise<void> {
     this.#check(offset, into.byteLength);
+    let fd = this.#directFd >= 0 && aligned(into, offset) ? this.#directFd : this.#fd;
     for (let done = 0; done < into.byteLength; ) {
+      // Direct I/O that stopped within a page, or that this memory is not good for.
+      if (done % DIRECT_ALIGNMENT !== 0) fd = this.#fd;
       const rest = into.byteLength - done;
-      const got = await called(fs.read, this.#fd, into, done, rest, offset + done).catch(
-        (error) => {
-          throw ioError(`reading at byte ${offset + done}`, this.name, error);
-        },
-      );
+      let got: number;
+      try {
+        got = await called(fs.read, fd, into, done, rest, offset + done);
+      } catch (error) {
+        if (fd === this.#fd) throw ioError(`reading at byte ${offset + done}`, this.name, error);
+        fd = this.#fd;
+        continue;
+      }
       if (got === 0) throw this.#shrunk(offset + done);
       done += got;
     }

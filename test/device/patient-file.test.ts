@@ -7,6 +7,7 @@ import { KageError } from '../../src/base/errors.ts';
 import { PatientFile } from '../../src/device/patient-file.ts';
 import { Promptness } from '../../src/device/promptness.ts';
 import { SlowLane } from '../../src/device/slow-lane.ts';
+import { createKernel } from '../../src/kernel/select.ts';
 import { deviceConformance } from '../conformance/device.ts';
 import { inWorld, World } from '../support/world.ts';
 
@@ -28,25 +29,45 @@ class Told extends Promptness {
   }
 }
 
-const WAYS: readonly (readonly [string, (call: number) => boolean])[] = [
-  ['at once', () => true],
-  ['later', () => false],
-  ['in turns', (call) => call % 2 === 0],
+const kernel = createKernel('wasm');
+const windows = Array.from({ length: 4 }, () => kernel.allocate(64 * 1024));
+
+/** Page-aligned memory, so that direct reads really happen; the fourth call gives the same again. */
+function aligned(length: number): Uint8Array {
+  const address = windows.shift()!;
+  windows.push(address);
+  return kernel.bytes(address, length);
+}
+
+type Way = {
+  readonly name: string;
+  readonly prompt: (call: number) => boolean;
+  readonly direct?: boolean;
+  readonly memory?: (length: number) => Uint8Array;
+};
+
+const WAYS: readonly Way[] = [
+  { name: 'at once', prompt: () => true },
+  { name: 'later', prompt: () => false },
+  { name: 'in turns', prompt: (call) => call % 2 === 0 },
+  { name: 'later, direct', prompt: () => false, direct: true, memory: aligned },
+  { name: 'later, direct but not aligned', prompt: () => false, direct: true },
 ];
 
-for (const [name, way] of WAYS) {
+for (const { name, prompt, direct, memory } of WAYS) {
   deviceConformance(`device: patient file, ${name}`, async (content) => {
     const world = new World();
     const file = world.path('image');
     fs.writeFileSync(file, content);
     let call = 0;
     const open = (readOnly: boolean) =>
-      new PatientFile(file, { readOnly }, new SlowLane(3), new Told(() => way(call++)));
+      new PatientFile(file, { readOnly, direct }, new SlowLane(3), new Told(() => prompt(call++)));
     const device = open(false);
     const readOnly = open(true);
     return {
       device,
       readOnly,
+      memory,
       async remove() {
         await device.close();
         await readOnly.close();
