@@ -1,7 +1,8 @@
 /**
- * What goes over the control socket: one JSON object on each line, UTF-8. The server greets; then a
- * client sends requests, each with a number of its own, and gets for each number any `progress` and
- * in the end one `result` or `error`. Requests of one connection run beside each other.
+ * What commands and server say on the control socket: one JSON object on each line, UTF-8. The client
+ * says hello, the server greets; then the client sends requests, each with a number of its own, and
+ * gets for each number any `progress` and in the end one `result` or `error`. Requests of one connection
+ * run beside each other. The first byte tells a client from one that speaks HTTP (`http.ts`).
  *
  * Bytes travel as base64 in `{"$bytes": …}`, `DATA_LENGTH_MAX` at a time. Nothing here knows sockets.
  */
@@ -11,7 +12,7 @@ import { CHUNK_SIZE } from '../base/limits.ts';
 import type { DiskClass, Progress } from '../engine/api.ts';
 
 /** Of the shapes below; client and server must have the same. */
-export const PROTOCOL = 1;
+export const PROTOCOL = 2;
 /** Bytes of data in one `read` or `write`. */
 export const DATA_LENGTH_MAX = CHUNK_SIZE;
 /** Longest line, bytes: data as base64 and room for the rest; a class of a thousand volumes fits. */
@@ -69,6 +70,9 @@ export function isMethod(name: string): name is Method {
   return Object.hasOwn(METHODS, name);
 }
 
+/** The first line of a client. */
+export type Hello = { readonly kage: 'hello'; readonly protocol: number };
+
 /** The first line of a server. */
 export type Greeting = { readonly kage: 'control'; readonly protocol: number };
 
@@ -99,7 +103,7 @@ export type Reply =
   | { readonly id: number; readonly error: WireError };
 
 /** One line. Throws a fault for what has no JSON. */
-export function encodeLine(message: Greeting | Request | Reply): Uint8Array {
+export function encodeLine(message: Hello | Greeting | Request | Reply): Uint8Array {
   return new TextEncoder().encode(`${JSON.stringify(message)}\n`);
 }
 

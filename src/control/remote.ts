@@ -45,6 +45,7 @@ type Waiting = {
   onProgress?: (progress: Progress) => void;
 };
 
+/** Says hello at once. */
 export function remote(transport: Transport): Remote {
   const lines = lineReader();
   const waiting = new Map<number, Waiting>();
@@ -106,6 +107,7 @@ export function remote(transport: Transport): Remote {
       if (signal?.aborted) abort();
     });
 
+  transport.send(encodeLine({ kage: 'hello', protocol: PROTOCOL }));
   return {
     greeted,
     receive(bytes) {

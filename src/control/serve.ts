@@ -17,6 +17,7 @@ import { formatNbdUri } from '../nbd/uri.ts';
 import { type ServedClasses, serveClasses } from './classes.ts';
 import { controlPath } from './client.ts';
 import { exportsOf } from './exports.ts';
+import { refused } from './http.ts';
 import type { Request } from './protocol.ts';
 import { type ControlServer, listenControl } from './server.ts';
 import { unfinishedCopies } from './unfinished.ts';
@@ -85,6 +86,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
     classes,
     ready: ready.promise,
     onCall: (call, error) => log(callEvent(call, error)),
+    answer: () => refused(404, 'nothing is here'),
   });
   let nbd: NbdServer | undefined;
   try {

@@ -23,6 +23,8 @@ import {
 
 /** Requests of one client at a time. */
 const REQUESTS_MAX = 64;
+/** What a server says first, to whoever it is. */
+export const GREETING = encodeLine({ kage: 'control', protocol: PROTOCOL });
 
 export type SessionOptions = {
   readonly classes: ServedClasses;
@@ -35,6 +37,8 @@ export type SessionOptions = {
 };
 
 export type ControlSession = {
+  /** The client has said hello. */
+  readonly greeted: boolean;
   /** False: the client talks nonsense, and nothing more is to be expected of it. */
   receive(bytes: Uint8Array): boolean;
   /** Stops what runs at a safe point; resolves when all is answered and the classes are left. */
@@ -43,12 +47,13 @@ export type ControlSession = {
 
 type Call = Extract<Request, { class: string }>;
 
-/** Greets at once. */
+/** Greets whoever has said hello, also in words of another version, and hears no more of those. */
 export function controlSession(options: SessionOptions): ControlSession {
   const lines = lineReader();
   const classes = new Map<string, Served>();
   const running = new Map<number, AbortController>();
   const works = new Set<Promise<void>>();
+  let greeted = false;
   let ending: Promise<void> | undefined;
   const reply = (message: Reply, optional = false) => options.send(encodeLine(message), optional);
 
@@ -105,7 +110,15 @@ export function controlSession(options: SessionOptions): ControlSession {
     works.add(ended);
   };
 
+  const greet = (hello: Record<string, unknown>): boolean => {
+    if (hello.kage !== 'hello') return false;
+    greeted = true;
+    options.send(GREETING, false);
+    return hello.protocol === PROTOCOL;
+  };
+
   const take = (message: Record<string, unknown>): boolean => {
+    if (!greeted) return greet(message);
     const request = asRequest(message);
     if (request === undefined) return false;
     if ('abort' in request) running.get(request.abort)?.abort();
@@ -114,8 +127,10 @@ export function controlSession(options: SessionOptions): ControlSession {
     return true;
   };
 
-  options.send(encodeLine({ kage: 'control', protocol: PROTOCOL }), false);
   return {
+    get greeted() {
+      return greeted;
+    },
     receive(bytes) {
       if (ending !== undefined) return false;
       try {

@@ -294,7 +294,8 @@ test('after the end nothing is opened, and all classes are closed', async () => 
 
 test('nonsense of a client ends its session, and only that', async () => {
   const { classes } = served([fakeClass('default')]);
-  const { session } = connect(classes);
+  const { far: first, session } = connect(classes);
+  await first.greeted;
   for (const text of ['nonsense\n', '{"id":1,"class":"default","method":"close","args":[]}\n']) {
     assert.is(connect(classes).session.receive(Buffer.from(text)), false, text);
   }
@@ -302,7 +303,9 @@ test('nonsense of a client ends its session, and only that', async () => {
   const { far } = connect(classes);
   const many = Array.from({ length: 65 }, (_, id) => ({ id, open: 'default', create: false }));
   const lines = many.map((message) => `${JSON.stringify(message)}\n`).join('');
-  assert.is(connect(classes).session.receive(Buffer.from(lines)), false, 'too many at a time');
+  const eager = connect(classes);
+  await eager.far.greeted;
+  assert.is(eager.session.receive(Buffer.from(lines)), false, 'too many at a time');
   assert.ok(await far.openClass('default', { create: false }));
 });
 
@@ -315,9 +318,10 @@ test('a class has to be opened on the connection first', async () => {
     ready: Promise.resolve(),
     send: (line) => replies.push(Buffer.from(line).toString()),
   });
+  session.receive(Buffer.from('{"kage":"hello","protocol":2}\n'));
   session.receive(Buffer.from('{"id":1,"class":"default","method":"flush","args":["vm"]}\n'));
   await session.end();
-  assert.match(replies[0], /^\{"kage":"control","protocol":1\}\n$/);
+  assert.match(replies[0], /^\{"kage":"control","protocol":2\}\n$/);
   assert.match(replies[1], /"error":\{"code":"failed","message":"class default: not opened"/);
   assert.equal(fake.calls, []);
 });

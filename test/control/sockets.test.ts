@@ -17,13 +17,44 @@ const test = suite('control socket');
 async function listen(w: World, fake: FakeClass): Promise<ControlServer> {
   fs.mkdirSync(w.home, { recursive: true });
   const { classes } = served([fake]);
-  return await listenControl(w.path('home', 'control.sock'), { classes, ready: Promise.resolve() });
+  return await listenControl(w.path('home', 'control.sock'), {
+    classes,
+    ready: Promise.resolve(),
+    answer: ({ path }) => ({ status: path === '/there' ? 200 : 404, body: `${path}\n` }),
+  });
 }
+
+/** What the server says to these words, until it ends the connection. */
+async function saidTo(w: World, ...words: readonly (string | Uint8Array)[]): Promise<string> {
+  const socket = net.connect(w.path('home', 'control.sock'));
+  let said = '';
+  socket.on('data', (bytes) => {
+    said += bytes;
+  });
+  const ended = new Promise<void>((resolve) => {
+    socket.on('end', resolve).on('error', () => resolve());
+  });
+  for (const word of words) {
+    socket.write(word);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  await ended;
+  socket.destroy();
+  return said;
+}
+
+const HELLO = '{"kage":"hello","protocol":2}\n';
+const GREETING = '{"kage":"control","protocol":2}\n';
 
 /** Something else that listens on the control socket, and what it says. */
 async function impostor(w: World, says: string): Promise<net.Server> {
   fs.mkdirSync(w.home, { recursive: true });
-  const server = net.createServer((socket) => socket.on('error', () => {}).write(says));
+  const server = net.createServer((socket) => {
+    socket
+      .on('error', () => {})
+      .resume()
+      .write(says);
+  });
   await new Promise<void>((resolve) => server.listen(w.path('home', 'control.sock'), resolve));
   return server;
 }
@@ -71,6 +102,8 @@ test('another program, or another version, is named as such', () =>
     for (const [says, expected] of [
       ['HTTP/1.1 400 Bad Request\n', /talks nonsense/],
       ['{"kage":"control","protocol":99}\n', /is of another version/],
+      // Greets by itself, as the first version did.
+      ['{"kage":"control","protocol":1}\n', /is of another version/],
       ['{"hello":1}\n', /is none of ours/],
     ] as const) {
       const server = await impostor(w, says);
@@ -115,7 +148,7 @@ test('a client that vanishes stops what it waited for', () =>
       });
     const server = await listen(w, fakeClass('default', { join }));
     const socket = net.connect(w.path('home', 'control.sock'));
-    socket.write('{"id":1,"open":"default","create":false}\n');
+    socket.write(`${HELLO}{"id":1,"open":"default","create":false}\n`);
     await new Promise((resolve) => setTimeout(resolve, 50));
     socket.write('{"id":2,"class":"default","method":"join","args":["m","p",{}]}\n');
     await until('the join has begun', () => begun);
@@ -132,13 +165,65 @@ test('there is a limit on clients', () =>
     let closed = 0;
     for (let i = 0; i < 66; i++) {
       const socket = net.connect(w.path('home', 'control.sock')).on('error', () => {});
+      socket.write(HELLO);
       socket.once('data', () => greeted++);
       socket.once('close', () => closed++);
       sockets.push(socket);
     }
     await until('all are answered', () => greeted + closed === 66);
     assert.equal([greeted, closed], [64, 2]);
+    assert.match(await saidTo(w, 'GET /there HTTP/1.1\r\n\r\n'), / 200 OK\r\n/, 'who watches');
     for (const socket of sockets) socket.destroy();
+    await server.stop();
+  }));
+
+test('a client of another version is greeted, and that is the end', () =>
+  inWorld(async (w) => {
+    const server = await listen(w, fakeClass('default'));
+    assert.is(await saidTo(w, '{"kage":"hello","protocol":1}\n'), GREETING);
+    assert.is(await saidTo(w, '{"kage":"hello",', '"protocol":3}\n'), GREETING);
+    assert.is(await saidTo(w, '{"id":1,"open":"default","create":false}\n'), '', 'no hello');
+    await server.stop();
+  }));
+
+test('who says nothing, or half of it, is not waited for', () =>
+  inWorld(async (w) => {
+    const server = await listen(w, fakeClass('default'));
+    const [silent, half, slow] = await Promise.all([
+      // The first version waits for a greeting for ten seconds.
+      saidTo(w),
+      saidTo(w, '{"kage"'),
+      saidTo(w, 'GET /there HTTP/1.1\r\n', 'Host: kage\r\n'),
+    ]);
+    assert.is(silent, GREETING);
+    assert.is(half, '');
+    assert.match(slow, /^HTTP\/1\.1 408 /);
+    await server.stop();
+  }));
+
+test('HTTP on the same socket: one answer each, whatever comes', () =>
+  inWorld(async (w) => {
+    const server = await listen(w, fakeClass('default'));
+    const rows: readonly (readonly [string | Uint8Array, RegExp])[] = [
+      ['GET /there HTTP/1.1\r\nHost: kage\r\n\r\n', /^HTTP\/1\.1 200 OK\r\n[\s\S]*\r\n\/there\n$/],
+      [
+        'HEAD /there HTTP/1.1\r\n\r\n',
+        /^HTTP\/1\.1 200 OK\r\n[\s\S]*Content-Length: 7\r\n[\s\S]*\r\n$/,
+      ],
+      ['GET /nothing HTTP/1.0\n\n', /^HTTP\/1\.1 404 /],
+      [
+        'POST /there HTTP/1.1\r\nContent-Length: 2\r\n\r\nab',
+        /^HTTP\/1\.1 405 [\s\S]*Allow: GET, HEAD/,
+      ],
+      ['hello\n', /^HTTP\/1\.1 400 /],
+      [Buffer.from([0x16, 3, 1, 2, 0, 10]), /^HTTP\/1\.1 4/],
+      [`GET /there HTTP/1.1\r\nX: ${'x'.repeat(9000)}`, /^HTTP\/1\.1 431 /],
+      [`GET /there HTTP/1.1\r\n\r\n${'x'.repeat(3_000_000)}`, /^HTTP\/1\.1 200 /],
+    ];
+    for (const [words, expected] of rows) {
+      assert.match(await saidTo(w, words), expected, `${words.slice(0, 30)}`);
+    }
+    assert.match(await saidTo(w, 'GET /the', 're HTTP/1.1\r\n\r', '\n'), / 200 OK/, 'in pieces');
     await server.stop();
   }));
 
