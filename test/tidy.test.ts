@@ -52,7 +52,7 @@ const EDGES: Readonly<Record<string, readonly string[]>> = {
   'nbd/client-tls': ['node:fs', 'node:net', 'node:tls'],
   'nbd/places': ['node:fs', 'node:net', 'node:path'],
   'nbd/server': ['node:net'],
-  'nbd/tls': ['node:fs', 'node:net', 'node:tls'],
+  'nbd/tls': ['node:crypto', 'node:fs', 'node:net', 'node:tls'],
 };
 
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {

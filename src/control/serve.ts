@@ -12,7 +12,8 @@ import { FileHost } from '../device/file-host.ts';
 import type { DiskClass } from '../engine/api.ts';
 import { listClasses, openClass } from '../engine/open.ts';
 import type { Place } from '../nbd/places.ts';
-import { type NbdServer, startNbdServer } from '../nbd/server.ts';
+import { type NbdServer, prepareNbdServer } from '../nbd/server.ts';
+import type { TlsOptions } from '../nbd/tls.ts';
 import { formatNbdUri } from '../nbd/uri.ts';
 import { type ServedClasses, serveClasses } from './classes.ts';
 import { controlPath } from './client.ts';
@@ -47,6 +48,10 @@ export type ServeOptions = {
   readonly classes?: readonly string[];
   /** Where NBD clients connect; without it `nbd.sock` in the state folder. */
   readonly places?: readonly Place[];
+  /** Required of clients over TCP; on unix sockets, which are for their owner alone, there is none. */
+  readonly tls?: Pick<TlsOptions, 'certificate' | 'psk'>;
+  /** TCP that other machines reach, without TLS. */
+  readonly insecure?: boolean;
   /** ms, never going back. */
   readonly clock: () => number;
   readonly log: (event: ServeEvent) => void;
@@ -62,11 +67,19 @@ export type RunningServer = {
 
 type Log = (event: Omit<ServeEvent, 'time'>) => void;
 
-/** Resolves when clients are accepted. Throws `in-use` when the folder has a server. */
+/**
+ * Resolves when clients are accepted. Throws `in-use` when the folder has a server or somebody else
+ * listens at a place, before any class is opened.
+ */
 export async function startServer(options: ServeOptions): Promise<RunningServer> {
   const host = new FileHost();
   const home = await host.resolve(options.home);
   const log: Log = (event) => options.log({ ...event, time: host.now() });
+  const places = options.places ?? [{ kind: 'unix', path: `${home}/nbd.sock` }];
+  const startNbd = await prepareNbdServer(places, {
+    ...(options.tls && { tls: { ...options.tls, mode: 'required', unixMode: 'off' } }),
+    ...(options.insecure && { insecure: true }),
+  });
   await host.folder(home).create();
   const copies = new Set<Promise<void>>();
   const classes = serveClasses(async (name, create) => {
@@ -90,21 +103,27 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
   });
   let nbd: NbdServer | undefined;
   try {
-    await openAll(classes, options, home, log);
-    nbd = await startNbdServer(options.places ?? [{ kind: 'unix', path: `${home}/nbd.sock` }], {
+    nbd = await startNbd({
       exports: exportsOf(classes),
       clock: options.clock,
+      ready: ready.promise,
     });
+    await openAll(classes, options, home, log);
   } catch (error) {
     ready.reject(error);
-    await stop(control, undefined, classes, log).catch(() => {});
+    await stop(control, nbd, classes, log).catch(() => {});
     throw error;
   }
   ready.resolve();
   const server = nbd;
   return {
     uris: server.places.map((address) =>
-      formatNbdUri({ tls: false, address, exportName: '', tlsVerifyPeer: true }),
+      formatNbdUri({
+        tls: options.tls !== undefined && address.kind === 'tcp',
+        address,
+        exportName: '',
+        tlsVerifyPeer: true,
+      }),
     ),
     control: controlPath(home),
     async stop() {

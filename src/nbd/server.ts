@@ -10,6 +10,7 @@ import { KageError } from '../base/errors.ts';
 import { Connection, type Line } from './connection.ts';
 import type { NbdExports } from './export.ts';
 import { NbdMetrics } from './metrics.ts';
+import type { TlsMode } from './options.ts';
 import { isLoopback, type Listening, listenAt, type Place, placeText } from './places.ts';
 import { SlabStore } from './slabs.ts';
 import { prepareTls, type Secure, type TlsOptions } from './tls.ts';
@@ -28,12 +29,17 @@ export type NbdServerOptions = {
   readonly exports: NbdExports;
   /** ms, never going back. */
   readonly clock: () => number;
+  /** Clients that come before this wait; without it nobody does. */
+  readonly ready?: Promise<unknown>;
+  readonly connectionsMax?: number;
+  readonly handshakeMs?: number;
+};
+
+export type NbdSafety = {
   /** Off without it. */
   readonly tls?: TlsOptions;
   /** Allows other machines without TLS: whoever reaches the port reads and writes all exports. */
   readonly insecure?: boolean;
-  readonly connectionsMax?: number;
-  readonly handshakeMs?: number;
 };
 
 export interface NbdServer {
@@ -51,37 +57,65 @@ export interface NbdServer {
 /** Listens on all places or, with an error, on none. */
 export async function startNbdServer(
   places: readonly Place[],
-  options: NbdServerOptions,
+  options: NbdServerOptions & NbdSafety,
 ): Promise<NbdServer> {
-  for (const place of places) checkPlace(place, options);
-  const secure = prepareTls(options.tls ?? { mode: 'off' });
-  const guests = new Guests(options, secure);
+  const start = await prepareNbdServer(places, options);
+  return await start(options);
+}
+
+/** The same in two steps: throws what is wrong with places and files for TLS before anything listens. */
+export async function prepareNbdServer(
+  places: readonly Place[],
+  safety: NbdSafety,
+): Promise<(options: NbdServerOptions) => Promise<NbdServer>> {
+  for (const place of places) checkPlace(place, safety);
+  const secure = await prepareTls(safety.tls ?? { mode: 'off' });
+  const { mode = 'off', unixMode = mode } = safety.tls ?? {};
+  return async (options) => {
+    const guests = new Guests(options, secure);
+    const listening = await listenAll(places, guests, (place) =>
+      place.kind === 'unix' ? unixMode : mode,
+    );
+    return {
+      places: listening.map((each) => each.place),
+      metrics: guests.metrics,
+      async stop(limitMs) {
+        for (const each of listening) each.close();
+        return await guests.leave(limitMs);
+      },
+    };
+  };
+}
+
+async function listenAll(
+  places: readonly Place[],
+  guests: Guests,
+  modeOf: (place: Place) => TlsMode,
+): Promise<Listening[]> {
   const listening: Listening[] = [];
   try {
     for (const place of places) {
-      listening.push(await listenAt(place, (socket) => guests.admit(socket)));
+      const tls = modeOf(place);
+      listening.push(await listenAt(place, (socket) => guests.meet(socket, tls)));
     }
+    return listening;
   } catch (error) {
     for (const each of listening) each.close();
     guests.cut();
     throw error;
   }
-  return {
-    places: listening.map((each) => each.place),
-    metrics: guests.metrics,
-    async stop(limitMs) {
-      for (const each of listening) each.close();
-      return await guests.leave(limitMs);
-    },
-  };
 }
 
-function checkPlace(place: Place, { tls, insecure }: NbdServerOptions): void {
+function checkPlace(place: Place, { tls, insecure }: NbdSafety): void {
   if (isLoopback(place) || insecure || tls?.mode === 'required') return;
   throw new KageError(
     'not-permitted',
     `${placeText(place)}: other machines could read and write the exports without TLS`,
-    { hint: 'listen on 127.0.0.1 or ::1 and forward the port, for example with ssh' },
+    {
+      hint:
+        'give it a certificate, or listen on 127.0.0.1 or ::1 and forward the port, for example ' +
+        'with ssh',
+    },
   );
 }
 
@@ -93,22 +127,47 @@ class Guests {
   readonly #store = new SlabStore();
   readonly #all = new Map<Connection, Wire>();
   #stopping = false;
+  /** Have come before anybody is let in; undefined from then on. */
+  #early: Map<net.Socket, TlsMode> | undefined;
   /** Told whenever a client's state has changed. */
   readonly #watchers = new Set<() => void>();
 
   constructor(options: NbdServerOptions, secure: Secure | undefined) {
     this.#options = options;
     this.#secure = secure;
+    if (options.ready === undefined) return;
+    this.#early = new Map();
+    options.ready.then(
+      () => this.#begin(),
+      () => {},
+    );
   }
 
-  admit(socket: net.Socket): void {
-    const { connectionsMax = CONNECTIONS_MAX, handshakeMs = HANDSHAKE_MS } = this.#options;
-    if (this.#stopping || this.metrics.connections >= connectionsMax) {
+  /** A client has connected. */
+  meet(socket: net.Socket, tls: TlsMode): void {
+    const { connectionsMax = CONNECTIONS_MAX } = this.#options;
+    const here = this.metrics.connections + (this.#early?.size ?? 0);
+    if (this.#stopping || here >= connectionsMax) {
       this.metrics.refused++;
       socket.on('error', () => {});
       socket.destroy();
-      return;
+    } else if (this.#early === undefined) {
+      this.#admit(socket, tls);
+    } else {
+      this.#early.set(socket, tls);
+      socket.on('error', () => {});
+      socket.once('close', () => this.#early?.delete(socket));
     }
+  }
+
+  #begin(): void {
+    const early = this.#early;
+    this.#early = undefined;
+    for (const [socket, tls] of early ?? []) this.#admit(socket, tls);
+  }
+
+  #admit(socket: net.Socket, tls: TlsMode): void {
+    const { handshakeMs = HANDSHAKE_MS } = this.#options;
     this.metrics.accepted++;
     this.metrics.connections++;
     const wire = new Wire(socket, this.#secure);
@@ -116,7 +175,7 @@ class Guests {
       wire,
       {
         exports: this.#options.exports,
-        tls: this.#options.tls?.mode ?? 'off',
+        tls,
         store: this.#store,
         metrics: this.metrics,
         clock: this.#options.clock,
@@ -150,6 +209,7 @@ class Guests {
 
   /** Closes all sockets at once. */
   cut(): void {
+    for (const socket of this.#early?.keys() ?? []) socket.destroy();
     for (const [connection, wire] of this.#all) {
       connection.drop();
       wire.destroy();

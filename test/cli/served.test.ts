@@ -102,4 +102,26 @@ test('serve hands on what it was given, and says ready', async () => {
   ]);
 });
 
+test('serve hands on what is said of TLS', async () => {
+  const started = async (line: string) => {
+    const stop = new AbortController();
+    const w = world({
+      signal: stop.signal,
+      on: { start: () => setTimeout(() => stop.abort(), 5) },
+    });
+    assert.is(await w.run('serve', '--nbd', 'tcp:0.0.0.0:1', ...line.split(' ')), 0, w.err());
+    const { tls, insecure } = w.last('start')![0] as { tls?: object; insecure?: boolean };
+    return { tls, insecure };
+  };
+  const certificate = { cert: 'c', key: 'k' };
+  const words = '--tls-cert c --tls-key k';
+  assert.equal(await started(words), { tls: { certificate }, insecure: undefined });
+  assert.equal(await started(`${words} --tls-client-ca a --tls-psk p`), {
+    tls: { certificate: { ...certificate, clientCa: 'a' }, psk: 'p' },
+    insecure: undefined,
+  });
+  assert.equal(await started('--tls-psk p'), { tls: { psk: 'p' }, insecure: undefined });
+  assert.equal(await started('--insecure-tcp'), { tls: undefined, insecure: true });
+});
+
 test.run();

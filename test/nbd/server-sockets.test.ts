@@ -170,7 +170,7 @@ test('TCP serves this machine; others only with TLS required, or when it is said
     const optional = { ...options(), tls: { mode: 'optional', certificate } as const };
     await refusal(startNbdServer([place], optional), 'not-permitted', /without TLS/);
     const required = { ...options(), tls: { mode: 'required', certificate } as const };
-    await refusal(startNbdServer([place], required), 'io-error', /nonexistent/);
+    await refusal(startNbdServer([place], required), 'usage', /nonexistent/);
   }
   for (const host of ['127.0.0.1', 'localhost', '::1', '[::1]']) {
     const server = await startNbdServer([{ kind: 'tcp', host, port: 0 }], options());
@@ -216,6 +216,31 @@ test('who takes too long in the handshake is closed, who has ended it may idle',
     await quick.hears(20);
     assert.not.ok(quick.closed);
   }));
+
+test('who comes before the server is ready waits, and is then served; too many do not', async () => {
+  let open = () => {};
+  const ready = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  await serving({ ready, connectionsMax: 2 }, async ({ server, at }) => {
+    const [early, gone, one] = [new Peer(at), new Peer(at), new Peer(at)];
+    await until('one too many is closed', () => one.closed);
+    gone.socket.destroy();
+    await sleep(20);
+    assert.equal([server.metrics.refused, server.metrics.accepted, early.total], [1, 0, 0]);
+    open();
+    await early.enter();
+    const late = new Peer(at);
+    await late.enter();
+  });
+  // One that never gets ready is stopped all the same.
+  await serving({ ready: new Promise(() => {}) }, async ({ server, at }) => {
+    const early = new Peer(at);
+    await sleep(20);
+    assert.ok(await server.stop(HOURS));
+    await until('it is closed', () => early.closed);
+  });
+});
 
 test('a client that vanishes in the middle of everything leaves the server alone', () =>
   serving({}, async ({ server, at, target }) => {

@@ -1,8 +1,8 @@
 /** `kage serve`: keeps classes open, exports their volumes over NBD, answers the other commands. */
 
 import { KageError } from '../../base/errors.ts';
-import type { Place, ServeEvent } from '../../control/serve.ts';
-import { listOf, SERVER } from '../options.ts';
+import type { Place, ServeEvent, ServeOptions } from '../../control/serve.ts';
+import { type Args, isSet, listOf, SERVER, textOf } from '../options.ts';
 import type { Printer } from '../print.ts';
 import type { Session } from '../session.ts';
 import type { Verb } from './verb.ts';
@@ -28,13 +28,37 @@ export const serve: Verb = {
     nbd: {
       value: 'PLACE',
       several: true,
+      describe: 'unix:PATH or tcp:HOST:PORT (default: nbd.sock in the state folder)',
+    },
+    'tls-cert': {
+      value: 'FILE',
+      completes: 'folder',
+      describe: 'Certificate of this server, PEM: clients over TCP have to use TLS',
+    },
+    'tls-key': { value: 'FILE', completes: 'folder', describe: 'Its private key, PEM' },
+    'tls-client-ca': {
+      value: 'FILE',
+      completes: 'folder',
+      describe: 'Clients have to show a certificate that this authority has signed',
+    },
+    'tls-psk': {
+      value: 'FILE',
+      completes: 'folder',
+      describe: 'TLS with pre-shared keys, a line IDENTITY:HEX each (on Node)',
+    },
+    'insecure-tcp': {
       describe:
-        'unix:PATH or tcp:HOST:PORT, this machine only (default: nbd.sock in the state folder)',
+        'TCP beyond this machine without TLS: whoever reaches the port reads and writes all ' +
+        'volumes, and whoever is between reads along',
     },
   },
   examples: [
     ['kage serve', 'all classes, on nbd.sock and control.sock in the state folder'],
     ['kage serve -c db --nbd tcp:127.0.0.1:10809', 'one class, on a port of this machine'],
+    [
+      'kage serve --nbd tcp:0.0.0.0:10809 --tls-cert cert.pem --tls-key key.pem --tls-client-ca ca.pem',
+      'for other machines that have a certificate',
+    ],
     ['nbdinfo --list "nbd+unix:///?socket=$KAGE_HOME/nbd.sock"', 'what is exported'],
   ],
   completes: [[]],
@@ -43,6 +67,7 @@ export const serve: Verb = {
     const { env, printer, dryRun } = session;
     const places = listOf(args, 'nbd').map(placeOf);
     const classes = listOf(args, 'class');
+    const safety = safetyOf(args, places);
     if (dryRun) {
       throw new KageError('usage', 'serve has nothing to try: --dry-run does not go with it');
     }
@@ -52,6 +77,7 @@ export const serve: Verb = {
       command: SERVER,
       ...(classes.length === 0 ? {} : { classes }),
       ...(places.length === 0 ? {} : { places }),
+      ...safety,
       log: (event) => log(event, printer),
     });
     try {
@@ -63,6 +89,33 @@ export const serve: Verb = {
     return undefined;
   },
 };
+
+/** What the options say of TLS, if they go together. */
+function safetyOf(args: Args, places: readonly Place[]): Pick<ServeOptions, 'tls' | 'insecure'> {
+  const [cert, key, clientCa, psk] = ['tls-cert', 'tls-key', 'tls-client-ca', 'tls-psk'].map(
+    (name) => textOf(args, name),
+  );
+  const insecure = isSet(args, 'insecure-tcp');
+  const wrong = (text: string, hint?: string) => new KageError('usage', text, { hint });
+  if ((cert === undefined) !== (key === undefined)) {
+    throw wrong('--tls-cert and --tls-key go together');
+  }
+  if (clientCa !== undefined && cert === undefined) {
+    throw wrong('--tls-client-ca needs --tls-cert and --tls-key');
+  }
+  if (cert === undefined && psk === undefined) return insecure ? { insecure } : {};
+  if (insecure) throw wrong('--insecure-tcp is for TCP without TLS: leave one of them out');
+  if (!places.some((place) => place.kind === 'tcp')) {
+    throw wrong('TLS is for TCP, and there is none here', 'add --nbd tcp:HOST:PORT');
+  }
+  const certificate =
+    cert === undefined || key === undefined
+      ? undefined
+      : { cert, key, ...(clientCa === undefined ? {} : { clientCa }) };
+  return {
+    tls: { ...(certificate && { certificate }), ...(psk === undefined ? {} : { psk }) },
+  };
+}
 
 /** `unix:PATH` or `tcp:HOST:PORT`; a port of 0 is any free one. */
 function placeOf(text: string): Place {
