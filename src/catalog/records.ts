@@ -80,6 +80,10 @@ export type PairRecord = {
   since: number;
   lastVerb: string;
   lastCopy: CopyRecord | null;
+  /** The last one that was not differential. Absent: none since there is this field. */
+  lastWhole?: CopyRecord;
+  /** When the proxy became a snapshot last, by part or update. Absent as above. */
+  snapshotAt?: number;
 };
 
 export type ClassRecord = {

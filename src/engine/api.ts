@@ -180,6 +180,78 @@ export type ClassInfo = {
   readonly pairs: readonly PairInfo[];
 };
 
+/** How a copy ended; `stopped`: at a safe point, the rest is still pending. */
+export type CopyEnd = 'done' | 'stopped' | 'failed';
+
+/** A copy that runs. */
+export type CopyNow = {
+  readonly verb: string;
+  readonly direction: Direction;
+  readonly method: Method;
+  readonly reason: string;
+  /** Bytes of the volume that are done, and of all that the copy has to look at. */
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+};
+
+/** How many copies of a pair ended so since the class was opened. */
+export type CopyTally = {
+  readonly method: Method;
+  readonly end: CopyEnd;
+  readonly count: number;
+};
+
+export type VolumeLook = Pick<VolumeInfo, 'name' | 'status' | 'role'> & {
+  /** Why it is INVALID, or cannot be used; for people. */
+  readonly problem: string | null;
+  /** Clients that have it attached. */
+  readonly users: number;
+};
+
+export type PairLook = Pick<PairInfo, 'master' | 'proxy' | 'state' | 'joined' | 'doubt'> & {
+  readonly changedBytes: number;
+  readonly pendingBytes: number;
+  /** When the proxy became a snapshot last, by part or update; null: never. */
+  readonly snapshotAt: number | null;
+  /** When the last copy was completed. */
+  readonly lastCopyAt: number | null;
+  /** The last copy that was not differential. */
+  readonly lastWhole: Pick<CopyReport, 'method' | 'reason'> | null;
+  readonly copy: CopyNow | null;
+  readonly copies: readonly CopyTally[];
+};
+
+/** A class at one moment, as its watchers want it. */
+export type ClassLook = {
+  readonly class: string;
+  /** Null, or why nothing can be written down any more: the class has to be opened anew. */
+  readonly broken: string | null;
+  readonly volumes: readonly VolumeLook[];
+  readonly pairs: readonly PairLook[];
+};
+
+/** What happens in an open class beside the answers that its callers get. */
+export type ClassEvent =
+  | (Pick<PairInfo, 'master' | 'proxy'> &
+      Omit<CopyNow, 'doneBytes'> & { readonly kind: 'copy-begun' })
+  | (Pick<PairInfo, 'master' | 'proxy'> &
+      Omit<CopyNow, 'doneBytes' | 'totalBytes'> & {
+        readonly kind: 'copy-ended';
+        readonly end: CopyEnd;
+        /** Of a copy that is done. */
+        readonly report: CopyReport | null;
+        /** Why it was stopped or has failed; for people. */
+        readonly error: string | null;
+      })
+  /** Its data cannot be believed from now on. */
+  | { readonly kind: 'invalid'; readonly volume: string; readonly problem: string }
+  /** Its maps cannot be believed from now on: the next copy compares. */
+  | (Pick<PairInfo, 'master' | 'proxy'> & { readonly kind: 'doubt'; readonly reason: string })
+  /** `verify` has found regions that differ and were believed equal. */
+  | (Pick<PairInfo, 'master' | 'proxy'> & { readonly kind: 'differs'; readonly regions: number })
+  /** Nothing can be written down any more. */
+  | { readonly kind: 'broken'; readonly reason: string };
+
 export type AddRequest = {
   readonly path: string;
   /** Without it: from the file's name (`vm.proxy.img` gives `vm-proxy`). */
@@ -302,6 +374,12 @@ export interface DiskClass {
   info(): Promise<ClassInfo>;
   /** Writes everything down, records the identities of the images, gives the class free. */
   close(): Promise<void>;
+}
+
+/** A class that this process has opened. */
+export interface OwnClass extends DiskClass {
+  /** How it looks now. Waits for nobody and reads nothing from a disk. */
+  look(): ClassLook;
 }
 
 /** Result of `diffImages` and `copyImage`, the tools that need no class. */

@@ -16,7 +16,7 @@ import { createKernel } from '../kernel/select.ts';
 import { isNbdUri } from '../nbd/uri.ts';
 import type { Link } from '../proxy/link.ts';
 import { sourceOf, targetOf } from '../proxy/transitions.ts';
-import type { CopyOptions, CopyReport } from './api.ts';
+import type { CopyEnd, CopyOptions, CopyReport } from './api.ts';
 import { guardOf } from './live-copy.ts';
 import type { Plan } from './plan.ts';
 import type { State } from './state.ts';
@@ -25,13 +25,48 @@ import { abandonCopy, rememberDisk, writtenBetween } from './trust.ts';
 /** Below this many bytes a thread costs more than it brings. */
 const THREADS_FROM = 16 * 1024 * 1024;
 
-/** Copies all pending regions. The record already says `copy`, and so does the root on disk. */
+type CopyingOptions = CopyOptions & { fresh?: boolean; known?: RegionMap };
+
+/**
+ * Copies all pending regions. The record already says `copy`, and so does the root on disk. Whoever
+ * watches the class is told of its begin, its course and its end.
+ */
 export async function runCopy(
   state: State,
   link: Link,
   record: PairRecord,
   plan: Plan,
-  options: CopyOptions & { fresh?: boolean; known?: RegionMap },
+  options: CopyingOptions,
+): Promise<CopyReport> {
+  const { verb, direction, method, reason, bytes: totalBytes } = plan;
+  const what = { verb, direction, method, reason };
+  const sides = sideNames(state, record);
+  const ended = (end: CopyEnd, more: { report?: CopyReport; error?: string }) => {
+    state.copies.ended(record.id, method, end);
+    const { report = null, error = null } = more;
+    state.tell({ kind: 'copy-ended', ...sides, ...what, end, report, error });
+  };
+  state.copies.note(record.id, { ...what, doneBytes: 0, totalBytes });
+  state.tell({ kind: 'copy-begun', ...sides, ...what, totalBytes });
+  try {
+    const report = await copyAndCommit(state, link, record, plan, options);
+    ended('done', { report });
+    return report;
+  } catch (error) {
+    const stopped = error instanceof KageError && error.code === 'interrupted';
+    ended(stopped ? 'stopped' : 'failed', {
+      error: error instanceof Error ? error.message : String(error),
+    });
+    throw error;
+  }
+}
+
+async function copyAndCommit(
+  state: State,
+  link: Link,
+  record: PairRecord,
+  plan: Plan,
+  options: CopyingOptions,
 ): Promise<CopyReport> {
   const id = record.id;
   const source = state.sideVolume(record, sourceOf(plan.direction));
@@ -64,6 +99,7 @@ export async function runCopy(
     if (plan.direction === 'toProxy') pair.proxyWritten = false;
     pair.direction = 'toProxy';
     pair.lastCopy = { ...(report as CopyRecord), at: state.host.now() };
+    if (plan.method !== 'differential') pair.lastWhole = pair.lastCopy;
   });
   return report;
 }
@@ -78,7 +114,7 @@ async function copyToTheEnd(
   link: Link,
   record: PairRecord,
   plan: Plan,
-  options: CopyOptions & { fresh?: boolean; known?: RegionMap },
+  options: CopyingOptions,
 ): Promise<JobResult> {
   const mode = modeOf(plan, options.fresh ?? false);
   const pair = state.pair(record);
@@ -138,8 +174,11 @@ async function copyPending(
       onRegions: (runs) => {
         for (const run of runs) options.known?.set(run.first, run.count);
       },
-      onProgress: (p) =>
-        options.onProgress?.({ verb, master, proxy, direction, method, reason, ...p }),
+      onProgress(p) {
+        const { doneBytes, totalBytes } = p;
+        state.copies.note(record.id, { verb, direction, method, reason, doneBytes, totalBytes });
+        options.onProgress?.({ verb, master, proxy, direction, method, reason, ...p });
+      },
       now: () => state.host.now(),
       sleep: (ms) => state.host.sleep(ms),
     });

@@ -15,6 +15,7 @@ import { attachVolume } from './attach.ts';
 import { groundOf } from './ground.ts';
 import { describeClass, describeDisk, describeDraft, describeVolume } from './info.ts';
 import { joinPair, relatePair } from './join.ts';
+import { lookAt } from './look.ts';
 import * as members from './members.ts';
 import { finishRemoval, markRemoved } from './removal.ts';
 import type { State } from './state.ts';
@@ -25,7 +26,7 @@ import { verifyPair } from './verify.ts';
 /** While threads of ours write: more often than `Alive` notes anything. */
 const COPY_BEAT_MS = 50;
 
-export class OpenClass implements api.DiskClass {
+export class OpenClass implements api.OwnClass {
   readonly #state: State;
   readonly #link: Link;
   readonly #owner: members.Owner;
@@ -254,6 +255,10 @@ export class OpenClass implements api.DiskClass {
         },
       });
     });
+  }
+
+  look() {
+    return lookAt(this.#state);
   }
 
   info() {

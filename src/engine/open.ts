@@ -9,7 +9,7 @@ import { loadRoots } from '../catalog/root.ts';
 import type { Folder, Host, ImageFacts } from '../device/host.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { createKernel } from '../kernel/select.ts';
-import type { ClassInfo, DiskClass } from './api.ts';
+import type { ClassEvent, ClassInfo, OwnClass } from './api.ts';
 import { OpenClass } from './disk-class.ts';
 import { describeClass } from './info.ts';
 import { thisMachine } from './machine.ts';
@@ -41,8 +41,13 @@ export type EngineOptions = {
  */
 export async function openClass(
   name: string,
-  options: EngineOptions & { create?: boolean; live?: boolean },
-): Promise<DiskClass> {
+  options: EngineOptions & {
+    create?: boolean;
+    live?: boolean;
+    /** Told of what happens beside the answers to calls. Must not throw. */
+    onEvent?: (event: ClassEvent) => void;
+  },
+): Promise<OwnClass> {
   const { host, kernel, folder } = await places(name, options);
   const existed = (await folder.list()).some((file) => /^root\.[01]$/.test(file));
   if (!existed && !options.create) throw await noSuchClass(name, options, host);
@@ -57,6 +62,7 @@ export async function openClass(
     throw error;
   }
   const state = await openState(name, { host, kernel, folder, lock }, options);
+  if (options.onEvent !== undefined) state.tell = options.onEvent;
   const owner: Owner = (facts, rule) => ownerOf(facts, options, host, kernel, rule?.except);
   const opened = new OpenClass(state, owner, { heartbeat: host.threads });
   if (options.live) await opened.goLive(lock.epoch);

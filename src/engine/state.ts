@@ -30,6 +30,8 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { type Durably, type Pair, viewOf } from '../proxy/pair.ts';
 import type { Side } from '../proxy/states.ts';
 import { type PairView, sourceOf, targetOf } from '../proxy/transitions.ts';
+import type { ClassEvent } from './api.ts';
+import { CopyBook } from './copy-book.ts';
 import { requireWritable } from './examine.ts';
 
 /** Sizes that only a simulation wants different, and then in every session of a class. */
@@ -58,6 +60,9 @@ export class State {
   readonly written = new Set<string>();
   /** Clients use volumes while verbs run and copies go on in the background (a server). */
   live = false;
+  readonly copies = new CopyBook();
+  /** Told of what its callers are not told. Must not throw. */
+  tell: (event: ClassEvent) => void = () => {};
   /** How many users each volume has, by its number. */
   readonly #users = new Map<number, number>();
   /** How many copies write to a disk now. */
@@ -68,6 +73,8 @@ export class State {
   readonly #devices = new Map<string, BlockDevice>();
   readonly #opening = new Map<string, Promise<BlockDevice>>();
   readonly #parts = new Map<string, OffsetLayer>();
+  /** What the commit that is being written makes of the record. */
+  #next: ClassRecord | undefined;
   #broken: unknown;
   #committed = false;
   #turns: Promise<unknown> = Promise.resolve();
@@ -96,6 +103,17 @@ export class State {
   /** True when a commit failed half-way: nothing more may be written down. */
   get broken(): boolean {
     return this.#broken !== undefined;
+  }
+
+  /** Why it is broken, for people, or null. */
+  get whyBroken(): string | null {
+    if (this.#broken === undefined) return null;
+    return this.#broken instanceof Error ? this.#broken.message : String(this.#broken);
+  }
+
+  /** The record that the maps in memory belong to. */
+  get latest(): ClassRecord {
+    return this.#next ?? this.record;
   }
 
   // Finding things
@@ -176,11 +194,11 @@ export class State {
   }
 
   addUser(volume: number): void {
-    this.#users.set(volume, (this.#users.get(volume) ?? 0) + 1);
+    this.#users.set(volume, this.usersOf(volume) + 1);
   }
 
   removeUser(volume: number): void {
-    const count = this.#users.get(volume) ?? 0;
+    const count = this.usersOf(volume);
     assert(count > 0, 'a volume has fewer users than none');
     if (count === 1) this.#users.delete(volume);
     else this.#users.set(volume, count - 1);
@@ -210,9 +228,13 @@ export class State {
     return this.record.volumes.some((v) => v.disk === disk && used.has(family(v.id)));
   }
 
+  usersOf(volume: number): number {
+    return this.#users.get(volume) ?? 0;
+  }
+
   /** Throws `wrong-state` while somebody uses the volume. */
   requireUnused({ id, name }: VolumeRecord): void {
-    const count = this.#users.get(id) ?? 0;
+    const count = this.usersOf(id);
     if (count === 0) return;
     throw new KageError('wrong-state', `${name}: is in use (${plural(count, 'user')})`, {
       hint: 'disconnect its clients first',
@@ -373,8 +395,22 @@ export class State {
   ): Promise<void> {
     if (this.#broken !== undefined) throw this.#broken;
     await this.lock?.check();
-    const next = structuredClone(this.record);
+    const before = this.record;
+    const next = structuredClone(before);
     change(next);
+    this.#next = next;
+    try {
+      await this.#write(next, options);
+    } finally {
+      this.#next = undefined;
+    }
+    for (const event of newsIn(before, next)) this.tell(event);
+  }
+
+  async #write(
+    next: ClassRecord,
+    options: { clean?: boolean; switched?: () => void | Promise<void> },
+  ): Promise<void> {
     next.clean = options.clean ?? false;
     next.boot = this.host.boot();
     next.epoch = this.lock?.epoch ?? next.epoch;
@@ -389,6 +425,7 @@ export class State {
     } catch (error) {
       // The maps in memory are ahead of the disk now: only a new open knows what is true.
       this.#broken = error;
+      this.tell({ kind: 'broken', reason: this.whyBroken! });
       throw error;
     }
     this.record = next;
@@ -453,5 +490,21 @@ export class State {
     await this.lock?.release();
     // Nothing was ever committed: a command that failed leaves no empty class behind.
     if (this.lock && this.record.generation === 0) await this.folder.removeSelf();
+  }
+}
+
+/** What a commit makes worse: data or maps that cannot be believed any more. */
+function* newsIn(before: ClassRecord, after: ClassRecord): Generator<ClassEvent> {
+  const nameOf = (id: number) => after.volumes.find((v) => v.id === id)?.name ?? '';
+  for (const { id, name, invalid } of after.volumes) {
+    const then = before.volumes.find((v) => v.id === id);
+    if (invalid !== null && then?.invalid == null) {
+      yield { kind: 'invalid', volume: name, problem: invalid.reason };
+    }
+  }
+  for (const { id, master, proxy, doubt } of after.pairs) {
+    const then = before.pairs.find((p) => p.id === id);
+    if (doubt === null || then === undefined || then.doubt !== null) continue;
+    yield { kind: 'doubt', master: nameOf(master), proxy: nameOf(proxy), reason: doubt };
   }
 }

@@ -503,7 +503,10 @@ function effectOf(
     const own = next.pairs.find((p) => p.id === work.id)!;
     own.since = now;
     own.lastVerb = word(verb);
-    if (verb === 'part' || verb === 'update') own.proxyWritten = false;
+    if (verb === 'part' || verb === 'update') {
+      own.proxyWritten = false;
+      own.snapshotAt = now;
+    }
     // Its snapshot can be used before its copy has ended, which an update goes on with if need be.
     if (verb === 'part' && own.copy !== null) {
       own.copy = { ...own.copy, verb: 'update', instant: true };
@@ -614,6 +617,7 @@ function swapSlices(next: ClassRecord, record: PairRecord): void {
 async function dropPair(state: State, id: number): Promise<void> {
   await state.pairs.get(id)?.close();
   state.pairs.delete(id);
+  state.copies.forget(id);
 }
 
 async function dryReport(state: State, verb: Verb, works: readonly Work[]): Promise<VerbReport> {
