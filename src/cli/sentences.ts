@@ -128,8 +128,8 @@ export function verifyLines(pair: VerifyReport['pairs'][number]): string[] {
           (expected > 0 ? `, ${expected} known to have changed` : '');
   return [
     `${pair.proxy}: ${verdict} (${pair.state}, ${time})`,
-    `  XXH64 ${pair.masterHash}  ${pair.master}`,
-    `  XXH64 ${pair.proxyHash}  ${pair.proxy}`,
+    ...(pair.masterHash === null ? [] : [`  XXH64 ${pair.masterHash}  ${pair.master}`]),
+    ...(pair.proxyHash === null ? [] : [`  XXH64 ${pair.proxyHash}  ${pair.proxy}`]),
     ...pair.notes.map((note) => `  ${note}`),
   ];
 }

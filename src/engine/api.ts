@@ -57,6 +57,8 @@ export type CopyOptions = RunOptions & {
   readonly wait?: boolean;
 };
 
+export type VerifyOptions = RunOptions & Pick<CopyOptions, 'rateBytesPerSec'>;
+
 export type CopyReport = {
   readonly direction: Direction;
   readonly method: Method;
@@ -99,9 +101,12 @@ export type VerifyReport = {
     readonly differing: number;
     /** Those among them that the engine believed equal: 0 unless something is wrong. */
     readonly unexpected: number;
-    /** XXH64 of the whole volumes, 16 hex digits (`xxhsum -H1`). */
-    readonly masterHash: string;
-    readonly proxyHash: string;
+    /**
+     * XXH64 of the whole volumes, 16 hex digits (`xxhsum -H1`). Null: it may have been written while it
+     * was read.
+     */
+    readonly masterHash: string | null;
+    readonly proxyHash: string | null;
     readonly seconds: number;
     readonly notes: readonly string[];
   }[];
@@ -355,8 +360,11 @@ export interface DiskClass {
   cancel(proxy: VolumeRef, options?: RunOptions): Promise<VerbReport>;
   /** `restore`: even if the master is half restored; it becomes INVALID. */
   break(proxy: VolumeRef, options?: RunOptions & { restore?: boolean }): Promise<VerbReport>;
-  /** Reads both sides of each pair and reports. Does not throw for differences. */
-  verify(proxies: readonly VolumeRef[], options?: RunOptions): Promise<VerifyReport>;
+  /**
+   * Reads both sides of each pair and reports. Does not throw for differences. In a `live` class other
+   * calls and clients go on meanwhile.
+   */
+  verify(proxies: readonly VolumeRef[], options?: VerifyOptions): Promise<VerifyReport>;
 
   /** Writes through the engine: tracked. The volume must be ACTIVE, the range inside it. */
   write(volume: VolumeRef, offset: number, data: Uint8Array): Promise<void>;

@@ -26,6 +26,8 @@ import { verifyPair } from './verify.ts';
 /** While threads of ours write: more often than `Alive` notes anything. */
 const COPY_BEAT_MS = 50;
 
+const nothing = () => {};
+
 export class OpenClass implements api.OwnClass {
   readonly #state: State;
   readonly #link: Link;
@@ -37,6 +39,8 @@ export class OpenClass implements api.OwnClass {
   #closing: Promise<void> | undefined;
   /** Copies that run beside other calls, by pair. */
   readonly #copies = new Map<number, { ended: Promise<void>; abort(): void }>();
+  /** Those who read beside other calls. */
+  readonly #readers = new Set<{ readonly ended: Promise<void>; abort(): void }>();
   /** Pairs whose copy goes on when no other runs any more. */
   readonly #stopped = new Set<number>();
   /** Something was written by clients since the last heartbeat. */
@@ -209,14 +213,35 @@ export class OpenClass implements api.OwnClass {
     return this.#verb('break', [proxy], options);
   }
 
-  verify(proxies: readonly api.VolumeRef[], options: api.RunOptions = {}) {
-    return this.#do(async () => {
-      const pairs = [];
-      for (const record of await this.#pairs(proxies)) {
-        pairs.push(await verifyPair(this.#state, record, options));
-      }
-      return { verb: 'verify' as const, class: this.name, pairs };
+  async verify(proxies: readonly api.VolumeRef[], options: api.VerifyOptions = {}) {
+    const begun = await this.#do(async () => {
+      const ids = (await this.#pairs(proxies)).map(({ id }) => id);
+      if (this.#state.live) return { report: this.#verifyBeside(ids, options) };
+      return { report: await this.#verifyAll(ids, options) };
     });
+    return await begun.report;
+  }
+
+  async #verifyAll(ids: readonly number[], options: api.VerifyOptions): Promise<api.VerifyReport> {
+    const pairs = [];
+    for (const id of ids) pairs.push(await verifyPair(this.#state, this.#link, id, options));
+    return { verb: 'verify', class: this.name, pairs };
+  }
+
+  /** Beside whatever else is called; closing the class stops it. */
+  #verifyBeside(ids: readonly number[], options: api.VerifyOptions): Promise<api.VerifyReport> {
+    const stop = new AbortController();
+    const abort = () => stop.abort();
+    options.signal?.addEventListener('abort', abort);
+    if (options.signal?.aborted) abort();
+    const work = this.#verifyAll(ids, { ...options, signal: stop.signal });
+    const reader = { abort, ended: work.then(nothing, nothing) };
+    this.#readers.add(reader);
+    void reader.ended.then(() => {
+      options.signal?.removeEventListener('abort', abort);
+      this.#readers.delete(reader);
+    });
+    return work;
   }
 
   write(volume: api.VolumeRef, offset: number, data: Uint8Array) {
@@ -267,10 +292,17 @@ export class OpenClass implements api.OwnClass {
 
   close() {
     if (!this.#open) return this.#closing ?? Promise.resolve();
-    for (const copy of this.#copies.values()) copy.abort();
+    const works = () => [...this.#copies.values(), ...this.#readers];
+    for (const work of works()) work.abort();
     this.#closing ??= this.#do(async () => {
       this.#stop();
-      await Promise.all([...this.#copies.values()].map(({ ended }) => ended));
+      await Promise.all(
+        works().map((work) => {
+          // What began while this waited for its turn.
+          work.abort();
+          return work.ended;
+        }),
+      );
       try {
         if (this.#state.changed && !this.#state.broken) await this.#writeDown(true);
         await this.#alive?.close(this.#state.folder);

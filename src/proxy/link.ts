@@ -78,6 +78,9 @@ export class Link {
   readonly #holds = new Holds();
   readonly #intents: Intents;
   readonly #pieceExtents: number;
+  /** How many writes of each volume are not done. */
+  readonly #writing = new Map<number, number>();
+  readonly #watches = new Set<Set<number>>();
 
   constructor(ground: Ground) {
     this.#ground = ground;
@@ -101,6 +104,25 @@ export class Link {
    */
   write(volume: number, offset: number, data: Uint8Array): void | Promise<void> {
     if (data.byteLength === 0) return;
+    for (const written of this.#watches) written.add(volume);
+    const result = this.#write(volume, offset, data);
+    if (result === undefined) return;
+    this.#writing.set(volume, (this.#writing.get(volume) ?? 0) + 1);
+    return result.finally(() => {
+      const left = this.#writing.get(volume)! - 1;
+      if (left === 0) this.#writing.delete(volume);
+      else this.#writing.set(volume, left);
+    });
+  }
+
+  /** From now on: the volumes that clients write to, and those with a write that is not done. */
+  watch(): { readonly written: ReadonlySet<number>; end(): void } {
+    const written = new Set(this.#writing.keys());
+    this.#watches.add(written);
+    return { written, end: () => void this.#watches.delete(written) };
+  }
+
+  #write(volume: number, offset: number, data: Uint8Array): void | Promise<void> {
     const device = this.#ground.ready(volume, 'write');
     if (device === undefined) return this.#writeSlowly(volume, offset, data);
     const strands = this.#ground.strands(volume);

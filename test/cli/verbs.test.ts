@@ -301,6 +301,24 @@ test('verify ends with 4 for what was believed equal; --exit-code for anything',
   assert.match(w.out(), /^vm-proxy: DIFFERS from vm in 2 of 32 regions: 1 were believed equal, 1 /);
 });
 
+test('verify hands on its rate; a volume in motion has no checksum', async () => {
+  const pairs = [
+    {
+      ...{ master: 'vm', proxy: 'vm-proxy', state: 'parted', regions: 32, differing: 0 },
+      ...{ unexpected: 0, masterHash: null, proxyHash: 'bb', seconds: 1 },
+      notes: ['no checksum of vm: it was in motion while it was read'],
+    },
+  ];
+  const w = world({ on: { verify: () => ({ verb: 'verify', class: 'default', pairs }) } });
+  assert.is(await w.run('verify', 'vm-proxy', '--rate', '2M'), 0, w.err());
+  assert.is((w.last('verify')![1] as { rateBytesPerSec?: number }).rateBytesPerSec, 2 * 1024 ** 2);
+  assert.equal(w.out().split('\n').slice(1), [
+    '  XXH64 bb  vm-proxy',
+    '  no checksum of vm: it was in motion while it was read',
+    '',
+  ]);
+});
+
 test('diff takes images, and volumes that have an image of their own', async () => {
   const w = world();
   assert.is(await w.run('diff', 'vm', './b.img'), 0);

@@ -13,7 +13,18 @@ test('many worlds: snapshots of one moment, nothing flushed is lost, equal is eq
       counts[what] = (counts[what] ?? 0) + count;
     }
   }
-  for (const what of ['snapshots', 'cuts', 'restore', 'update', 'rejoin', 'looks', 'audits']) {
+  const all = [
+    'snapshots',
+    'cuts',
+    'restore',
+    'update',
+    'rejoin',
+    'looks',
+    'audits',
+    'hashes',
+    'moving',
+  ];
+  for (const what of all) {
     assert.ok(counts[what] > 10, `${what}: ${counts[what]}`);
   }
 });

@@ -12,6 +12,8 @@ import { KageError } from '../../src/base/errors.ts';
 import { MemoryHost, PowerCut, seededRandom } from '../../src/device/memory-host.ts';
 import type { AttachedVolume, DiskClass, VerbReport } from '../../src/engine/api.ts';
 import { openClass } from '../../src/engine/open.ts';
+import { HASH_STATE_BYTES } from '../../src/kernel/kernel.ts';
+import { createKernel } from '../../src/kernel/select.ts';
 
 const SECTOR = 512;
 const REGION = 4096;
@@ -156,6 +158,7 @@ class LiveSimulation {
       await this.host.latency!();
       try {
         if (this.random() < 0.15) await this.#flush(master);
+        else if (this.random() < 0.03) await this.#verify();
         else if (this.random() < 0.2) await this.#lookAtSnapshot();
         else await this.#write(master, own);
       } catch (error) {
@@ -231,6 +234,36 @@ class LiveSimulation {
     } finally {
       await volume.close();
     }
+  }
+
+  /** Beside writers, verbs and copies: nothing differs but what is known to, and no hash is of a mixture. */
+  async #verify(): Promise<void> {
+    const name = this.#pick(PROXIES);
+    try {
+      const { pairs } = await this.#class.verify([name]);
+      const { unexpected, masterHash, proxyHash } = pairs[0];
+      assert.equal(unexpected, 0, `verify ${name}: a difference that is none`);
+      for (const [disk, hash] of [
+        ['m', masterHash],
+        [name, proxyHash],
+      ]) {
+        this.#count(hash === null ? 'moving' : 'hashes');
+        if (hash !== null) assert.equal(hash, this.#hashOf(`/${disk}.img`), `hash of ${disk}`);
+      }
+    } catch (error) {
+      // It is no proxy, or was broken meanwhile.
+      if (!(error instanceof KageError && error.code === 'wrong-state')) throw error;
+    }
+  }
+
+  #hashOf(disk: string): string {
+    const kernel = createKernel('js');
+    const { content } = this.host.disks.get(disk)!;
+    const [state, data] = [kernel.allocate(HASH_STATE_BYTES), kernel.allocate(SIZE)];
+    kernel.bytes(data, SIZE).set(content);
+    kernel.hashReset(state);
+    kernel.hashUpdate(state, data, SIZE);
+    return kernel.hashDigest(state);
   }
 
   // Verbs
