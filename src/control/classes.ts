@@ -5,8 +5,8 @@
  * Of each class it keeps how its volumes looked last, for those who cannot wait for an answer.
  */
 
-import { KageError } from '../base/errors.ts';
-import type { DiskClass, VolumeInfo } from '../engine/api.ts';
+import { type ErrorCode, KageError } from '../base/errors.ts';
+import type { ClassLook, DiskClass, OwnClass, VolumeInfo } from '../engine/api.ts';
 
 /** A class in the hands of one client. */
 export type Served = {
@@ -27,18 +27,26 @@ export type ServedClasses = {
   /** The volumes of an open class as they looked last. */
   find(name: string): { diskClass: DiskClass; volumes: readonly VolumeInfo[] } | undefined;
   names(): readonly string[];
+  /** How the open classes look at this moment. */
+  looks(): readonly ClassLook[];
+  /** Classes that are there and could not be opened when it was last tried, and why; for people. */
+  problems(): ReadonlyMap<string, string>;
   /** Closes all, one after the other; no further one is opened. The first error is thrown at the end. */
   close(): Promise<void>;
 };
 
-type Entry = { readonly diskClass: DiskClass; volumes: readonly VolumeInfo[]; users: number };
+type Entry = { readonly diskClass: OwnClass; volumes: readonly VolumeInfo[]; users: number };
+
+/** Errors that say that there is no such class to be served. */
+const NOT_THERE: readonly ErrorCode[] = ['no-such-object', 'bad-name', 'usage'];
 
 /** `only`: names of the classes to serve; without it all. */
 export function serveClasses(
-  open: (name: string, create: boolean) => Promise<DiskClass>,
+  open: (name: string, create: boolean) => Promise<OwnClass>,
   only?: readonly string[],
 ): ServedClasses {
   const entries = new Map<string, Entry>();
+  const problems = new Map<string, string>();
   let closed = false;
   let queue: Promise<unknown> = Promise.resolve();
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
@@ -67,6 +75,19 @@ export function serveClasses(
     return entry;
   };
 
+  /** The same, and whether it went well is remembered. */
+  const noted = async (name: string, create: boolean): Promise<Entry> => {
+    try {
+      const entry = await opened(name, create);
+      problems.delete(name);
+      return entry;
+    } catch (error) {
+      if (error instanceof KageError && NOT_THERE.includes(error.code)) problems.delete(name);
+      else problems.set(name, error instanceof Error ? error.message : String(error));
+      throw error;
+    }
+  };
+
   const leave = (name: string, entry: Entry) =>
     inTurn(async () => {
       entry.users--;
@@ -82,7 +103,7 @@ export function serveClasses(
       inTurn(async () => {
         if (closed) throw new KageError('failed', 'the server is about to end');
         if (only !== undefined && !only.includes(name)) return undefined;
-        const entry = await opened(name, create);
+        const entry = await noted(name, create);
         entry.users++;
         let left: Promise<void> | undefined;
         return {
@@ -97,6 +118,8 @@ export function serveClasses(
       }),
     find: (name) => entries.get(name),
     names: () => [...entries.keys()],
+    looks: () => [...entries.values()].map(({ diskClass }) => diskClass.look()),
+    problems: () => problems,
     close: () =>
       inTurn(async () => {
         closed = true;

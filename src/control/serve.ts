@@ -11,6 +11,7 @@ import { plural } from '../base/units.ts';
 import { FileHost } from '../device/file-host.ts';
 import type { DiskClass } from '../engine/api.ts';
 import { listClasses, openClass } from '../engine/open.ts';
+import { NbdMetrics } from '../nbd/metrics.ts';
 import type { Place } from '../nbd/places.ts';
 import { type NbdServer, prepareNbdServer } from '../nbd/server.ts';
 import type { TlsOptions } from '../nbd/tls.ts';
@@ -18,25 +19,31 @@ import { formatNbdUri } from '../nbd/uri.ts';
 import { type ServedClasses, serveClasses } from './classes.ts';
 import { controlPath } from './client.ts';
 import { exportsOf } from './exports.ts';
-import { refused } from './http.ts';
-import type { Request } from './protocol.ts';
+import { EXPOSITION_TYPE } from './exposition.ts';
+import { type Health, healthAnswer } from './health.ts';
+import { type HttpAnswer, refused } from './http.ts';
+import {
+  callEvent,
+  classEvent,
+  classLine,
+  clientLog,
+  type Log,
+  logTo,
+  messageOf,
+  type ServeEvent,
+  serverEvent,
+} from './log.ts';
+import { metricsText, type Watched } from './metrics.ts';
 import { type ControlServer, listenControl } from './server.ts';
 import { unfinishedCopies } from './unfinished.ts';
 
 export type { Place } from '../nbd/places.ts';
+export type { ServeEvent } from './log.ts';
 
 /** What clients of NBD still work on gets so long when the server stops, ms. */
 const DRAIN_MS = 10_000;
-
-/** Something that happened, for people and, as JSON, for programs. */
-export type ServeEvent = {
-  readonly event: 'class' | 'call' | 'copy' | 'nbd';
-  readonly class?: string;
-  readonly text: string;
-  readonly failed: boolean;
-  /** ms since 1970. */
-  readonly time: number;
-};
+/** Classes that could not be opened are tried again, ms. */
+const AGAIN_MS = 30_000;
 
 export type ServeOptions = {
   /** State folder; made if it does not exist. */
@@ -65,8 +72,6 @@ export type RunningServer = {
   stop(): Promise<void>;
 };
 
-type Log = (event: Omit<ServeEvent, 'time'>) => void;
-
 /**
  * Resolves when clients are accepted. Throws `in-use` when the folder has a server or somebody else
  * listens at a place, before any class is opened.
@@ -74,14 +79,13 @@ type Log = (event: Omit<ServeEvent, 'time'>) => void;
 export async function startServer(options: ServeOptions): Promise<RunningServer> {
   const host = new FileHost();
   const home = await host.resolve(options.home);
-  const log: Log = (event) => options.log({ ...event, time: host.now() });
+  const log = logTo(options.log, () => host.now());
   const places = options.places ?? [{ kind: 'unix', path: `${home}/nbd.sock` }];
   const startNbd = await prepareNbdServer(places, {
     ...(options.tls && { tls: { ...options.tls, mode: 'required', unixMode: 'off' } }),
     ...(options.insecure && { insecure: true }),
   });
   await host.folder(home).create();
-  const copies = new Set<Promise<void>>();
   const classes = serveClasses(async (name, create) => {
     const { kernel, command } = options;
     const diskClass = await openClass(name, {
@@ -90,23 +94,35 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
       live: true,
       ...(kernel === undefined ? {} : { kernel }),
       ...(command === undefined ? {} : { command }),
+      onEvent: (event) => log(classEvent(name, event)),
     });
-    await takeOver(diskClass, copies, log);
+    await takeOver(diskClass, log);
     return diskClass;
   }, options.classes);
   const ready = deferred();
+  const startedAt = host.now();
+  let isReady = false;
+  let nbd: NbdServer | undefined;
   const control = await listenControl(controlPath(home), {
     classes,
     ready: ready.promise,
     onCall: (call, error) => log(callEvent(call, error)),
-    answer: () => refused(404, 'nothing is here'),
+    answer: ({ path }) =>
+      page(path, {
+        ready: isReady,
+        now: host.now(),
+        startedAt,
+        classes: classes.looks(),
+        problems: classes.problems(),
+        nbd: nbd?.metrics ?? new NbdMetrics(),
+      }),
   });
-  let nbd: NbdServer | undefined;
   try {
     nbd = await startNbd({
       exports: exportsOf(classes),
       clock: options.clock,
       ready: ready.promise,
+      onClient: clientLog(log, options.clock),
     });
     await openAll(classes, options, home, log);
   } catch (error) {
@@ -114,8 +130,10 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
     await stop(control, nbd, classes, log).catch(() => {});
     throw error;
   }
+  isReady = true;
   ready.resolve();
   const server = nbd;
+  const again = setInterval(() => void openAgain(classes), AGAIN_MS);
   return {
     uris: server.places.map((address) =>
       formatNbdUri({
@@ -127,10 +145,16 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
     ),
     control: controlPath(home),
     async stop() {
+      clearInterval(again);
       await stop(control, server, classes, log);
-      await Promise.all(copies);
     },
   };
+}
+
+function page(path: string, seen: Watched & Health): HttpAnswer {
+  if (path === '/healthz') return healthAnswer(seen);
+  if (path === '/metrics') return { status: 200, type: EXPOSITION_TYPE, body: metricsText(seen) };
+  return refused(404, 'what is here: /healthz and /metrics');
 }
 
 function deferred() {
@@ -155,16 +179,23 @@ async function openAll(
       await classes.enter(name, false);
     } catch (error) {
       if (options.classes !== undefined || !(error instanceof KageError)) throw error;
-      const text = `${error.message}: not served`;
-      log({ event: 'class', class: name, text, failed: true });
+      log(classLine(name, `${error.message}: not served`, true));
     }
   }
 }
 
+/** Classes that could not be opened: whatever is in the way may have gone. */
+async function openAgain(classes: ServedClasses): Promise<void> {
+  for (const name of [...classes.problems().keys()]) {
+    // Why not is in `/healthz`; that it is open is in the log.
+    await classes.enter(name, false).catch(() => {});
+  }
+}
+
 /** What is due when the server gets a class: locked volumes rest, unfinished copies go on. */
-async function takeOver(diskClass: DiskClass, copies: Set<Promise<void>>, log: Log): Promise<void> {
+async function takeOver(diskClass: DiskClass, log: Log): Promise<void> {
   const { name } = diskClass;
-  const say = (text: string, failed = false) => log({ event: 'class', class: name, text, failed });
+  const say = (text: string, failed = false) => log(classLine(name, text, failed));
   const { volumes, pairs } = await diskClass.info();
   const resting = volumes.filter((v) => v.locked && v.status === 'ACTIVE').map((v) => v.name);
   if (resting.length > 0) {
@@ -172,33 +203,17 @@ async function takeOver(diskClass: DiskClass, copies: Set<Promise<void>>, log: L
     say(`locked, so stopped: ${resting.join(', ')}`);
   }
   say(`open, ${plural(volumes.length, 'volume')}`);
-  for (const { text, run } of unfinishedCopies(diskClass, pairs)) {
-    if (run === undefined) {
-      say(`the unfinished copy ${text} is not continued`, true);
-      continue;
-    }
-    log({ event: 'copy', class: name, text: `${text}: goes on`, failed: false });
-    const work = run({}).then(
-      () => log({ event: 'copy', class: name, text: `${text}: finished`, failed: false }),
-      (error) => {
-        if (wasStopped(error)) return;
-        log({ event: 'copy', class: name, text: `${text}: ${messageOf(error)}`, failed: true });
-      },
-    );
-    copies.add(work);
-    void work.finally(() => copies.delete(work));
+  for (const { name: volume, problem } of volumes) {
+    if (problem !== null) log(classEvent(name, { kind: 'invalid', volume, problem }));
   }
-}
-
-function callEvent(call: Extract<Request, { class: string }>, error: unknown) {
-  const words = call.args.flat().map((word) => (word as { path?: unknown } | null)?.path ?? word);
-  const text = [call.method, ...words.filter((word) => typeof word === 'string')].join(' ');
-  return {
-    event: 'call',
-    class: call.class,
-    text: error === undefined ? text : `${text}: ${messageOf(error)}`,
-    failed: error !== undefined && !wasStopped(error),
-  } as const;
+  for (const { master, proxy, doubt } of pairs) {
+    if (doubt !== null) log(classEvent(name, { kind: 'doubt', master, proxy, reason: doubt }));
+  }
+  for (const { text, run } of unfinishedCopies(diskClass, pairs)) {
+    if (run === undefined) say(`the unfinished copy ${text} is not continued`, true);
+    // The copy itself is in the log from its begin to its end.
+    else run({ wait: false }).catch((error) => say(`${text}: ${messageOf(error)}`, true));
+  }
 }
 
 async function stop(
@@ -208,15 +223,6 @@ async function stop(
   log: Log,
 ): Promise<void> {
   const [drained = true] = await Promise.all([nbd?.stop(DRAIN_MS), control.stop()]);
-  if (!drained) log({ event: 'nbd', text: 'clients were cut off', failed: true });
+  if (!drained) log(serverEvent('clients were cut off', true));
   await classes.close();
-}
-
-/** Somebody wanted it to stop: nothing has failed. */
-function wasStopped(error: unknown): boolean {
-  return error instanceof KageError && error.code === 'interrupted';
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

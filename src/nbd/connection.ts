@@ -10,7 +10,7 @@ import type { Surroundings } from './agreement.ts';
 import type { OpenExport } from './export.ts';
 import { greeting, Handshake } from './handshake.ts';
 import { Inbox } from './inbox.ts';
-import type { Answer, Haggle } from './options.ts';
+import type { Answer, Haggle, Refusal } from './options.ts';
 import { Outbox, type Send } from './outbox.ts';
 import { Transmission } from './transmission.ts';
 
@@ -29,7 +29,13 @@ export interface Line {
 
 export type Phase = 'haggling' | 'transmission' | 'closed';
 
-export type ConnectionOptions = Pick<Haggle, 'exports' | 'tls'> & Surroundings;
+export type ConnectionOptions = Pick<Haggle, 'exports' | 'tls'> &
+  Surroundings & {
+    /** An export was agreed on. */
+    readonly onAgreed?: (name: string, tls: boolean) => void;
+    /** The client does not get what it wants; the same reason is told once. */
+    readonly onRefused?: (refusal: Refusal, tls: boolean) => void;
+  };
 
 export class Connection {
   readonly #line: Line;
@@ -44,6 +50,9 @@ export class Connection {
   #answering = false;
   /** The answer to STARTTLS is on its way, or TLS is being set up. */
   #securing: 'no' | 'acknowledging' | 'handshaking' = 'no';
+  #secured = false;
+  /** Why it was refused last. */
+  #refused = '';
   #wanted = true;
   /** No more bytes will come. */
   #inputEnded = false;
@@ -101,8 +110,16 @@ export class Connection {
   secured(): void {
     if (this.#gone || this.#ending) return;
     this.#securing = 'no';
+    this.#secured = true;
     this.#handshake!.secured();
     this.#advance();
+  }
+
+  /** TLS cannot be set up with this client. */
+  notSecured(why: string): void {
+    if (this.#gone || this.#ending) return;
+    this.#refuse({ export: null, why: `TLS: ${why}` });
+    this.drop();
   }
 
   /** The client has closed its direction: what it asked for is still answered. */
@@ -202,7 +219,14 @@ export class Connection {
     return false;
   }
 
-  #answer({ replies, next }: Answer): void {
+  #refuse(refusal: Refusal): void {
+    if (refusal.why === this.#refused) return;
+    this.#refused = refusal.why;
+    this.#options.onRefused?.(refusal, this.#secured);
+  }
+
+  #answer({ replies, next, refusal }: Answer): void {
+    if (refusal !== undefined) this.#refuse(refusal);
     if (next.kind === 'agreed') {
       const { agreed } = next;
       if (this.#gone || this.#ending) {
@@ -210,6 +234,7 @@ export class Connection {
         return;
       }
       this.#open = agreed.open;
+      this.#options.onAgreed?.(agreed.open.target.name, this.#secured);
       this.#handshake = undefined;
       this.#transmission = new Transmission(agreed, this.#out, this.#options, () =>
         this.#settled(),

@@ -46,7 +46,14 @@ export type Haggle = {
 export type Next =
   | { readonly kind: 'haggle' | 'end' | 'drop' | 'tls' }
   | { readonly kind: 'agreed'; readonly agreed: Agreed };
-export type Answer = { readonly replies: readonly Uint8Array[]; readonly next: Next };
+export type Answer = {
+  readonly replies: readonly Uint8Array[];
+  readonly next: Next;
+  /** The client does not get what it came for. */
+  readonly refusal?: Refusal;
+};
+/** `export`: the name that was asked for, as the client sent it. */
+export type Refusal = { readonly export: string | null; readonly why: string };
 
 const HAGGLE: Next = { kind: 'haggle' };
 const DROP: Answer = { replies: [], next: { kind: 'drop' } };
@@ -81,8 +88,10 @@ export async function answerOption(
   }
   if (option === OPTION.startTls) return answerStartTls(haggle, data);
   if (haggle.tls === 'required' && !haggle.secured) {
-    if (option === OPTION.exportName) return DROP;
-    return refused(option, OPTION_REPLY.tlsRequired, 'this server wants TLS first');
+    const refusal = { export: null, why: 'it did not ask for TLS' };
+    if (option === OPTION.exportName) return { ...DROP, refusal };
+    const answer = refused(option, OPTION_REPLY.tlsRequired, 'this server wants TLS first');
+    return { ...answer, refusal };
   }
   switch (option) {
     case OPTION.exportName:
@@ -135,7 +144,7 @@ async function answerExportName(haggle: Haggle, data: Uint8Array): Promise<Answe
   const name = decodeName(data);
   if (name === undefined) return DROP;
   const open = await openExport(haggle, name);
-  if (!('target' in open)) return DROP;
+  if (!('target' in open)) return { ...DROP, refusal: { export: name, why: open.why } };
   const contexts = selectionFor(haggle, name, open.target);
   if (contexts === undefined) {
     open.close();
@@ -151,7 +160,11 @@ async function answerInfo(haggle: Haggle, option: number, data: Uint8Array): Pro
   const query = decodeInfoQuery(data);
   if (query === undefined) return invalid(option, 'the lengths do not fit');
   const open = await openExport(haggle, query.name);
-  if (!('target' in open)) return refused(option, open.type, open.why);
+  if (!('target' in open)) {
+    const answer = refused(option, open.type, open.why);
+    const refusal = { export: query.name, why: open.why };
+    return option === OPTION.go ? { ...answer, refusal } : answer;
+  }
   const answer = accepted(option, ...infoReplies(haggle, option, query.types, open.target));
   if (option === OPTION.info) {
     open.close();

@@ -31,8 +31,21 @@ export type NbdServerOptions = {
   readonly clock: () => number;
   /** Clients that come before this wait; without it nobody does. */
   readonly ready?: Promise<unknown>;
+  /** Clients that come, go and are refused. Must not throw. */
+  readonly onClient?: (event: ClientEvent) => void;
   readonly connectionsMax?: number;
   readonly handshakeMs?: number;
+};
+
+export type ClientEvent = {
+  readonly kind: 'connected' | 'disconnected' | 'refused';
+  /** `unix`, or address and port. */
+  readonly peer: string;
+  readonly tls: boolean;
+  /** Of one that is refused: what it asked for, if anything, in its own words. */
+  readonly export: string | null;
+  /** Why it is refused. */
+  readonly why: string | null;
 };
 
 export type NbdSafety = {
@@ -149,6 +162,8 @@ class Guests {
     const here = this.metrics.connections + (this.#early?.size ?? 0);
     if (this.#stopping || here >= connectionsMax) {
       this.metrics.refused++;
+      const why = this.#stopping ? 'the server is stopping' : 'there are too many clients';
+      this.#tell('refused', peerOf(socket), { why });
       socket.on('error', () => {});
       socket.destroy();
     } else if (this.#early === undefined) {
@@ -170,6 +185,8 @@ class Guests {
     const { handshakeMs = HANDSHAKE_MS } = this.#options;
     this.metrics.accepted++;
     this.metrics.connections++;
+    const peer = peerOf(socket);
+    let leave = () => {};
     const wire = new Wire(socket, this.#secure);
     const connection = new Connection(
       wire,
@@ -180,6 +197,12 @@ class Guests {
         metrics: this.metrics,
         clock: this.#options.clock,
         turn: () => new Promise((resolve) => setImmediate(resolve)),
+        onAgreed: (name, secured) => {
+          const facts = { export: name, tls: secured };
+          this.#tell('connected', peer, facts);
+          leave = () => this.#tell('disconnected', peer, facts);
+        },
+        onRefused: (refusal, secured) => this.#tell('refused', peer, { ...refusal, tls: secured }),
       },
       () => this.#changed(connection),
     );
@@ -192,8 +215,17 @@ class Guests {
       clearTimeout(timer);
       this.metrics.connections--;
       connection.gone();
+      leave();
     });
     connection.start();
+  }
+
+  #tell(
+    kind: ClientEvent['kind'],
+    peer: string,
+    facts: Partial<Pick<ClientEvent, 'export' | 'tls' | 'why'>>,
+  ): void {
+    this.#options.onClient?.({ kind, peer, tls: false, export: null, why: null, ...facts });
   }
 
   /** Ends all clients in order; see `NbdServer.stop`. */
@@ -252,6 +284,13 @@ class Guests {
   }
 }
 
+function peerOf({ remoteAddress, remotePort }: net.Socket): string {
+  if (!remoteAddress) return 'unix';
+  return remoteAddress.includes(':')
+    ? `[${remoteAddress}]:${remotePort}`
+    : `${remoteAddress}:${remotePort}`;
+}
+
 /** The socket of one client; another one once TLS is on. */
 class Wire implements Line {
   #socket: net.Socket;
@@ -301,7 +340,7 @@ class Wire implements Line {
         this.#listen();
         this.#connection!.secured();
       },
-      () => this.#connection!.drop(),
+      (error) => this.#connection!.notSecured(error.message),
     );
   }
 

@@ -4,12 +4,12 @@ import { type ServedClasses, serveClasses } from '../../src/control/classes.ts';
 import { METHODS } from '../../src/control/protocol.ts';
 import { type Remote, remote } from '../../src/control/remote.ts';
 import { type ControlSession, controlSession } from '../../src/control/session.ts';
-import type { DiskClass } from '../../src/engine/api.ts';
+import type { OwnClass } from '../../src/engine/api.ts';
 
 export type Call = { readonly method: string; readonly args: readonly unknown[] };
 type Answer = (...args: never[]) => unknown;
 
-export type FakeClass = { readonly diskClass: DiskClass; readonly calls: Call[]; closed: boolean };
+export type FakeClass = { readonly diskClass: OwnClass; readonly calls: Call[]; closed: boolean };
 
 /** Answers each method with `on`, else with its own name. */
 export function fakeClass(name: string, on: Readonly<Record<string, Answer>> = {}): FakeClass {
@@ -28,10 +28,11 @@ export function fakeClass(name: string, on: Readonly<Record<string, Answer>> = {
     diskClass: {
       name,
       ...Object.fromEntries(methods),
+      look: () => ({ class: name, broken: null, volumes: [], pairs: [] }),
       async close() {
         fake.closed = true;
       },
-    } as DiskClass,
+    } as OwnClass,
   };
   return fake;
 }

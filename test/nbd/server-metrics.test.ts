@@ -36,12 +36,29 @@ test('times out of all bounds are counted at the ends', () => {
   assert.ok(histogram.quantile(1) > 4_000_000);
 });
 
+test('what took at most a power of two is counted exactly, and all of it is summed up', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.oneof(fc.nat(9), fc.nat(5000), fc.nat(2 ** 31)), { maxLength: 50 }),
+      fc.nat(31),
+      (microseconds, power) => {
+        const histogram = new Histogram();
+        for (const us of microseconds) histogram.add(us / 1000);
+        const truth = microseconds.filter((us) => us <= 2 ** power).length;
+        assert.is(histogram.upTo(power), truth);
+        const sum = microseconds.reduce((all, us) => all + us / 1000, 0);
+        assert.ok(Math.abs(histogram.sum - sum) <= sum * 1e-9);
+      },
+    ),
+  );
+});
+
 test('a command that does not exist is not counted', () => {
   const metrics = new NbdMetrics();
   metrics.add(99, 5, true, 1);
   metrics.add(COMMAND.read, 5, false, 1);
   assert.is(metrics.requests('read'), 1);
-  assert.is(metrics.bytesRead, 5);
+  assert.is(metrics.bytes('read'), 5);
 });
 
 test.run();
