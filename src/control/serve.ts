@@ -9,7 +9,7 @@
 import { KageError } from '../base/errors.ts';
 import { plural } from '../base/units.ts';
 import { FileHost } from '../device/file-host.ts';
-import type { DiskClass } from '../engine/api.ts';
+import type { OwnClass } from '../engine/api.ts';
 import { listClasses, openClass } from '../engine/open.ts';
 import { NbdMetrics } from '../nbd/metrics.ts';
 import type { Place } from '../nbd/places.ts';
@@ -193,7 +193,7 @@ async function openAgain(classes: ServedClasses): Promise<void> {
 }
 
 /** What is due when the server gets a class: locked volumes rest, unfinished copies go on. */
-async function takeOver(diskClass: DiskClass, log: Log): Promise<void> {
+async function takeOver(diskClass: OwnClass, log: Log): Promise<void> {
   const { name } = diskClass;
   const say = (text: string, failed = false) => log(classLine(name, text, failed));
   const { volumes, pairs } = await diskClass.info();
@@ -203,10 +203,12 @@ async function takeOver(diskClass: DiskClass, log: Log): Promise<void> {
     say(`locked, so stopped: ${resting.join(', ')}`);
   }
   say(`open, ${plural(volumes.length, 'volume')}`);
-  for (const { name: volume, problem } of volumes) {
-    if (problem !== null) log(classEvent(name, { kind: 'invalid', volume, problem }));
+  const seen = diskClass.look();
+  for (const { name: volume, status, problem } of seen.volumes) {
+    if (status !== 'INVALID' || problem === null) continue;
+    log(classEvent(name, { kind: 'invalid', volume, problem }));
   }
-  for (const { master, proxy, doubt } of pairs) {
+  for (const { master, proxy, doubt } of seen.pairs) {
     if (doubt !== null) log(classEvent(name, { kind: 'doubt', master, proxy, reason: doubt }));
   }
   for (const { text, run } of unfinishedCopies(diskClass, pairs)) {

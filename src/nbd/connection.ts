@@ -117,7 +117,7 @@ export class Connection {
 
   /** TLS cannot be set up with this client. */
   notSecured(why: string): void {
-    if (this.#gone || this.#ending) return;
+    if (this.#ending) return;
     this.#refuse({ export: null, why: `TLS: ${why}` });
     this.drop();
   }

@@ -104,7 +104,7 @@ export class Link {
    */
   write(volume: number, offset: number, data: Uint8Array): void | Promise<void> {
     if (data.byteLength === 0) return;
-    for (const written of this.#watches) written.add(volume);
+    if (this.#watches.size > 0) for (const written of this.#watches) written.add(volume);
     const result = this.#write(volume, offset, data);
     if (result === undefined) return;
     this.#writing.set(volume, (this.#writing.get(volume) ?? 0) + 1);

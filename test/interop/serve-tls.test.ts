@@ -6,7 +6,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Server, serve } from '../e2e/serve-support.ts';
 import { RUNTIMES, runtime } from '../support/runtimes.ts';
-import { exists, inWorld, NODE, type World } from '../support/world.ts';
+import { exists, inWorld, NODE, until, type World } from '../support/world.ts';
 import { cases, MIB, run, tell } from './support.ts';
 import { makePki, type Pki } from './support-tls.ts';
 
@@ -75,6 +75,10 @@ for (const { name, command } of RUNTIMES) {
       assert.is((await tell('nbdinfo', '--size', uri(other))).status, 1, other);
     }
     assert.is((await run('nbdinfo', '--size', uri(pki.client))).trim(), `${SIZE}`);
+    await until('the log tells of both', () => {
+      const told = server.process.stderr.match(/client 127\.\S+: refused: TLS: \S+/g);
+      return told?.length === 2;
+    });
     await server.stop();
   });
 }
