@@ -96,7 +96,13 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
       ...(command === undefined ? {} : { command }),
       onEvent: (event) => log(classEvent(name, event)),
     });
-    await takeOver(diskClass, log);
+    try {
+      await takeOver(diskClass, log);
+    } catch (error) {
+      // Nobody else could open it as long as this process lives.
+      await diskClass.close().catch(() => {});
+      throw error;
+    }
     return diskClass;
   }, options.classes);
   const ready = deferred();
