@@ -4,14 +4,15 @@
  */
 
 import type { AttachedVolume, VolumeInfo } from '../engine/api.ts';
-import type { Extent, NbdExport, NbdExports } from '../nbd/export.ts';
+import type { NbdExport, NbdExports } from '../nbd/export.ts';
 import { BASE_ALLOCATION } from '../nbd/wire.ts';
+import type { ZeroFinder } from '../nbd/zeros.ts';
 import type { ServedClasses } from './classes.ts';
 
 /** What a client should move at once at least, bytes. */
 const PREFERRED_BLOCK_SIZE = 4096;
 
-export function exportsOf(classes: ServedClasses): NbdExports {
+export function exportsOf(classes: ServedClasses, zeros: ZeroFinder): NbdExports {
   return {
     list() {
       return classes
@@ -32,7 +33,7 @@ export function exportsOf(classes: ServedClasses): NbdExports {
       if (found === undefined || volume === undefined) return undefined;
       const attached = await found.diskClass.attach(name);
       return {
-        target: exportOf(attached, exportName, describe(volume)),
+        target: exportOf(attached, exportName, describe(volume), zeros),
         close() {
           attached.close().catch(() => {});
         },
@@ -45,8 +46,14 @@ function describe(volume: VolumeInfo): string {
   return volume.role ?? 'volume';
 }
 
-function exportOf(attached: AttachedVolume, name: string, description: string): NbdExport {
+function exportOf(
+  attached: AttachedVolume,
+  name: string,
+  description: string,
+  zeros: ZeroFinder,
+): NbdExport {
   const { size } = attached;
+  const read = (into: Uint8Array, offset: number) => attached.read(into, offset);
   return {
     name,
     description,
@@ -54,10 +61,10 @@ function exportOf(attached: AttachedVolume, name: string, description: string): 
     readOnly: attached.readOnly,
     preferredBlockSize: PREFERRED_BLOCK_SIZE,
     contexts: [BASE_ALLOCATION],
-    read: (into, offset) => attached.read(into, offset),
+    read,
     write: (from, offset) => attached.write(from, offset),
     zero: (offset, length) => attached.zero(offset, length),
     flush: () => attached.flush(),
-    status: (_context, offset): Extent[] => [{ length: size - offset, flags: 0 }],
+    status: (_context, offset, length) => zeros.extents(read, offset, length),
   };
 }

@@ -11,11 +11,13 @@ import { plural } from '../base/units.ts';
 import { FileHost } from '../device/file-host.ts';
 import type { OwnClass } from '../engine/api.ts';
 import { listClasses, openClass } from '../engine/open.ts';
+import { createKernel } from '../kernel/select.ts';
 import { NbdMetrics } from '../nbd/metrics.ts';
 import type { Place } from '../nbd/places.ts';
 import { type NbdServer, prepareNbdServer } from '../nbd/server.ts';
 import type { TlsOptions } from '../nbd/tls.ts';
 import { formatNbdUri } from '../nbd/uri.ts';
+import { ZeroFinder } from '../nbd/zeros.ts';
 import { type ServedClasses, serveClasses } from './classes.ts';
 import { controlPath } from './client.ts';
 import { exportsOf } from './exports.ts';
@@ -125,7 +127,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
   });
   try {
     nbd = await startNbd({
-      exports: exportsOf(classes),
+      exports: exportsOf(classes, new ZeroFinder(createKernel(options.kernel), turn)),
       clock: options.clock,
       ready: ready.promise,
       onClient: clientLog(log, options.clock),
@@ -161,6 +163,11 @@ function page(path: string, seen: Watched & Health): HttpAnswer {
   if (path === '/healthz') return healthAnswer(seen);
   if (path === '/metrics') return { status: 200, type: EXPOSITION_TYPE, body: metricsText(seen) };
   return refused(404, 'what is here: /healthz and /metrics');
+}
+
+/** Resolves once other work had its turn. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 function deferred() {

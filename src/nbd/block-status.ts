@@ -12,6 +12,8 @@ import { ALLOCATION, BASE_ALLOCATION } from './wire.ts';
 const SLICE_BYTES = 256 * 1024 * 1024;
 /** What one answer holds: 512 KiB. */
 const EXTENTS_MAX = 64 * 1024;
+/** An answer that covers so much ends: an export may have to read what it tells of, bytes. */
+const ENOUGH_BYTES = 32 * 1024 * 1024;
 
 export type StatusQuestion = {
   readonly context: string;
@@ -96,7 +98,8 @@ function honest(context: string, flags: number): number {
 
 function isEnough(extents: readonly Extent[], question: StatusQuestion, covered: number): boolean {
   if (covered === 0) return false;
-  return question.one || covered >= question.length || extents.length > EXTENTS_MAX;
+  const enough = Math.min(question.length, ENOUGH_BYTES);
+  return question.one || covered >= enough || extents.length > EXTENTS_MAX;
 }
 
 function finish(target: NbdExport, extents: Extent[], question: StatusQuestion): Extent[] {

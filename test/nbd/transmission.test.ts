@@ -551,6 +551,16 @@ test('block status: an answer has an end', async () => {
   assert.equal(extents[65_535], [1, 3]);
 });
 
+test('block status: what an export tells in small parts is enough after 32 MiB', async () => {
+  const target = new TestExport(64 * MIB);
+  const { client } = await connected(target, { contexts: [BASE] });
+  target.extents = (_context, offset) => [{ length: MIB, flags: (offset / MIB) % 2 ? 2 : 0 }];
+  await client.say(status(0, 64 * MIB));
+  for (let i = 0; i < 32; i++) await settled();
+  assert.is(extentsIn(client.replies()[0]).extents.length, 32);
+  assert.is(target.named('status').length, 32);
+});
+
 test('block status: not of nothing, not without a context', async () => {
   const none = await connected();
   assert.is((await one(none.client, status(0, 4096))).error, ERRNO.EINVAL);
