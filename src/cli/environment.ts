@@ -65,6 +65,7 @@ export type CliEnvironment = {
   env(name: string): string | undefined;
   /** 0 is root; undefined when the system has no such numbers or does not tell. */
   userId(): number | undefined;
+  readonly processId: number;
   /** Name of this machine for tables, if known. */
   hostName(): string | undefined;
   exists(path: string): boolean;

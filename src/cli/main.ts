@@ -130,6 +130,7 @@ const environment: CliEnvironment = {
   },
   env: (name) => allowed(() => process.env[name]),
   userId: () => allowed(() => process.getuid?.()),
+  processId: process.pid,
   hostName: () => allowed(() => hostname().split('.')[0]),
   exists: (path) => allowed(() => existsSync(path)) === true,
   version: KAGE_VERSION,

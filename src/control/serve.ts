@@ -13,7 +13,7 @@ import type { OwnClass } from '../engine/api.ts';
 import { listClasses, openClass } from '../engine/open.ts';
 import { createKernel } from '../kernel/select.ts';
 import { NbdMetrics } from '../nbd/metrics.ts';
-import type { Place } from '../nbd/places.ts';
+import { type Place, placeText } from '../nbd/places.ts';
 import { type NbdServer, prepareNbdServer } from '../nbd/server.ts';
 import type { TlsOptions } from '../nbd/tls.ts';
 import { formatNbdUri } from '../nbd/uri.ts';
@@ -67,7 +67,7 @@ export type ServeOptions = {
 };
 
 export type RunningServer = {
-  /** Of the places; a client adds `CLASS/VOLUME`. */
+  /** Of the places; a client adds `CLASS/VOLUME`. `fd:N` for a unix socket that was handed over. */
   readonly uris: readonly string[];
   readonly control: string;
   /** Lets clients finish what is under way, closes the classes. Throws if one cannot be closed well. */
@@ -144,12 +144,14 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
   const again = setInterval(() => void openAgain(classes), AGAIN_MS);
   return {
     uris: server.places.map((address) =>
-      formatNbdUri({
-        tls: options.tls !== undefined && address.kind === 'tcp',
-        address,
-        exportName: '',
-        tlsVerifyPeer: true,
-      }),
+      address.kind === 'fd'
+        ? placeText(address)
+        : formatNbdUri({
+            tls: options.tls !== undefined && address.kind === 'tcp',
+            address,
+            exportName: '',
+            tlsVerifyPeer: true,
+          }),
     ),
     control: controlPath(home),
     async stop() {

@@ -1,7 +1,7 @@
 /**
  * Edge: where a server listens. A unix socket is mode 0600 from its first moment and takes the place
  * of one whose server is dead, never of a living one or of another file. TCP stays on this machine
- * unless the caller says otherwise.
+ * unless the caller says otherwise. A socket that was handed over belongs to whoever made it.
  */
 
 import fs from 'node:fs';
@@ -12,11 +12,13 @@ import { errnoOf, ioError, KageError } from '../base/errors.ts';
 export type Place =
   | { readonly kind: 'unix'; readonly path: string }
   /** `host`: a name or an address, IPv6 with or without brackets. `port`: 0 for any free one. */
-  | { readonly kind: 'tcp'; readonly host: string; readonly port: number };
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  /** A listening socket that this process was started with. */
+  | { readonly kind: 'fd'; readonly fd: number };
 
 /** A place that is listened on. */
 export type Listening = {
-  /** With the port that was found. */
+  /** With the port that was found; a TCP socket that was handed over with its host and port. */
   readonly place: Place;
   /** No further clients. */
   close(): void;
@@ -26,7 +28,7 @@ export type Listening = {
 const SOCKET_PATH_MAX = 103;
 
 export function isLoopback(place: Place): boolean {
-  if (place.kind === 'unix') return true;
+  if (place.kind !== 'tcp') return true;
   const host = bare(place.host);
   return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
 }
@@ -34,12 +36,14 @@ export function isLoopback(place: Place): boolean {
 /** `place` as people write it. */
 export function placeText(place: Place): string {
   if (place.kind === 'unix') return place.path;
+  if (place.kind === 'fd') return `fd:${place.fd}`;
   const host = bare(place.host);
   return host.includes(':') ? `[${host}]:${place.port}` : `${host}:${place.port}`;
 }
 
 export function listenAt(place: Place, onSocket: (socket: net.Socket) => void): Promise<Listening> {
-  return place.kind === 'unix' ? listenUnix(place.path, onSocket) : listenTcp(place, onSocket);
+  if (place.kind === 'unix') return listenUnix(place.path, onSocket);
+  return place.kind === 'fd' ? listenFd(place, onSocket) : listenTcp(place, onSocket);
 }
 
 function bare(host: string): string {
@@ -67,6 +71,31 @@ async function listenTcp(
   }
   const { port } = server.address() as net.AddressInfo;
   return { place: { kind: 'tcp', host, port }, close: () => void server.close() };
+}
+
+/** The name in the file system stays when it is closed. */
+async function listenFd(
+  place: Extract<Place, { kind: 'fd' }>,
+  onSocket: (socket: net.Socket) => void,
+): Promise<Listening> {
+  const server = makeServer((socket) => {
+    socket.setNoDelay(true);
+    onSocket(socket);
+  });
+  try {
+    await started(server, { fd: place.fd });
+  } catch (error) {
+    const errno = errnoOf(error);
+    throw new KageError('not-permitted', `${placeText(place)}: is no listening socket: ${errno}`, {
+      hint: 'whoever starts the server hands the socket over; see systemd.socket(5)',
+      data: { errno },
+      cause: error,
+    });
+  }
+  const found = server.address() as Partial<net.AddressInfo> | null;
+  const close = () => void server.close();
+  if (found?.address === undefined) return { place, close };
+  return { place: { kind: 'tcp', host: found.address, port: found.port! }, close };
 }
 
 /**
@@ -142,7 +171,7 @@ function connectionError(at: string): Promise<string> {
   });
 }
 
-function started(server: net.Server, where: net.ListenOptions): Promise<void> {
+function started(server: net.Server, where: net.ListenOptions | { fd: number }): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen(where, () => {

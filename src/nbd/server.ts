@@ -83,12 +83,9 @@ export async function prepareNbdServer(
 ): Promise<(options: NbdServerOptions) => Promise<NbdServer>> {
   for (const place of places) checkPlace(place, safety);
   const secure = await prepareTls(safety.tls ?? { mode: 'off' });
-  const { mode = 'off', unixMode = mode } = safety.tls ?? {};
   return async (options) => {
     const guests = new Guests(options, secure);
-    const listening = await listenAll(places, guests, (place) =>
-      place.kind === 'unix' ? unixMode : mode,
-    );
+    const listening = await listenAll(places, guests, safety);
     return {
       places: listening.map((each) => each.place),
       metrics: guests.metrics,
@@ -103,13 +100,19 @@ export async function prepareNbdServer(
 async function listenAll(
   places: readonly Place[],
   guests: Guests,
-  modeOf: (place: Place) => TlsMode,
+  safety: NbdSafety,
 ): Promise<Listening[]> {
   const listening: Listening[] = [];
+  const { mode = 'off', unixMode = mode } = safety.tls ?? {};
+  const modeOf = ({ kind }: Place) => (kind === 'tcp' ? mode : unixMode);
   try {
     for (const place of places) {
-      const tls = modeOf(place);
-      listening.push(await listenAt(place, (socket) => guests.meet(socket, tls)));
+      let seen = place;
+      const each = await listenAt(place, (socket) => guests.meet(socket, modeOf(seen)));
+      listening.push(each);
+      // Only now is it known where a socket that was handed over listens.
+      seen = each.place;
+      checkPlace(seen, safety);
     }
     return listening;
   } catch (error) {

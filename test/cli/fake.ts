@@ -190,6 +190,7 @@ export function world(options: WorldOptions = {}): World {
     },
     env: (name) => ({ KAGE_HOME: '/state', ...options.env })[name],
     userId: () => options.userId,
+    processId: 77,
     hostName: () => 'node1',
     exists: (path) => options.files?.includes(path) ?? false,
     version: '0.1.0',

@@ -124,4 +124,27 @@ test('serve hands on what is said of TLS', async () => {
   assert.equal(await started('--insecure-tcp'), { tls: undefined, insecure: true });
 });
 
+test('sockets that were handed over are places, for the process that is meant', async () => {
+  const serve = async (env: Record<string, string>, ...words: string[]) => {
+    const stop = new AbortController();
+    const on = { start: () => setTimeout(() => stop.abort(), 5) };
+    const w = world({ signal: stop.signal, env, on });
+    const status = await w.run('serve', ...words);
+    return { status, w, places: (w.last('start')?.[0] as { places?: unknown })?.places };
+  };
+  const fds = { LISTEN_FDS: '2', LISTEN_PID: '77' };
+  const { places, w } = await serve(fds, '--nbd', 'fd:9');
+  assert.equal(places, [
+    { kind: 'fd', fd: 3 },
+    { kind: 'fd', fd: 4 },
+    { kind: 'fd', fd: 9 },
+  ]);
+  assert.equal([w.out(), w.err()], ['', '']);
+  const other = await serve({ ...fds, LISTEN_PID: '78' });
+  assert.is(other.places, undefined);
+  assert.is(other.w.out(), 'ready nbd://there\n');
+  const wrong = await serve({ ...fds, LISTEN_FDS: 'two' });
+  assert.equal([wrong.status, wrong.places], [2, undefined]);
+});
+
 test.run();

@@ -42,6 +42,7 @@ export async function runHere(
     },
     env: (name) => (name === 'KAGE_HOME' ? w.home : undefined),
     userId: () => undefined,
+    processId: 1,
     hostName: () => undefined,
     exists,
     version: 'test',

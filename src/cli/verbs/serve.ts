@@ -2,10 +2,14 @@
 
 import { KageError } from '../../base/errors.ts';
 import type { Place, ServeEvent, ServeOptions } from '../../control/serve.ts';
+import type { CliEnvironment } from '../environment.ts';
 import { type Args, isSet, listOf, SERVER, textOf } from '../options.ts';
 import type { Printer } from '../print.ts';
 import type { Session } from '../session.ts';
 import type { Verb } from './verb.ts';
+
+/** A larger number of sockets is a mistake. */
+const INHERITED_MAX = 64;
 
 export const serve: Verb = {
   name: 'serve',
@@ -28,7 +32,9 @@ export const serve: Verb = {
     nbd: {
       value: 'PLACE',
       several: true,
-      describe: 'unix:PATH or tcp:HOST:PORT (default: nbd.sock in the state folder)',
+      describe:
+        'unix:PATH, tcp:HOST:PORT, or fd:N, a socket handed over (default: what LISTEN_FDS says, ' +
+        'else nbd.sock in the state folder)',
     },
     'tls-cert': {
       value: 'FILE',
@@ -65,7 +71,8 @@ export const serve: Verb = {
 
   async run(args, session) {
     const { env, printer, dryRun } = session;
-    const places = listOf(args, 'nbd').map(placeOf);
+    const inherited = inheritedPlaces(env);
+    const places = [...inherited, ...listOf(args, 'nbd').map(placeOf)];
     const classes = listOf(args, 'class');
     const safety = safetyOf(args, places);
     if (dryRun) {
@@ -81,7 +88,8 @@ export const serve: Verb = {
       log: (event) => log(event, printer),
     });
     try {
-      await env.stdout.write(`ready ${server.uris.join(' ')}\n`);
+      // Whoever made the sockets needs no sign, and its own output may be the same stream.
+      if (inherited.length === 0) await env.stdout.write(`ready ${server.uris.join(' ')}\n`);
       await interrupted(session);
     } finally {
       await server.stop();
@@ -105,7 +113,7 @@ function safetyOf(args: Args, places: readonly Place[]): Pick<ServeOptions, 'tls
   }
   if (cert === undefined && psk === undefined) return insecure ? { insecure } : {};
   if (insecure) throw wrong('--insecure-tcp is for TCP without TLS: leave one of them out');
-  if (!places.some((place) => place.kind === 'tcp')) {
+  if (places.every((place) => place.kind === 'unix')) {
     throw wrong('TLS is for TCP, and there is none here', 'add --nbd tcp:HOST:PORT');
   }
   const certificate =
@@ -117,15 +125,27 @@ function safetyOf(args: Args, places: readonly Place[]): Pick<ServeOptions, 'tls
   };
 }
 
-/** `unix:PATH` or `tcp:HOST:PORT`; a port of 0 is any free one. */
+/** Sockets by the convention of systemd: the first is descriptor 3. Of another process: none. */
+function inheritedPlaces(env: CliEnvironment): Place[] {
+  if (env.env('LISTEN_PID') !== String(env.processId)) return [];
+  const count = Number(env.env('LISTEN_FDS') ?? 0);
+  if (!Number.isInteger(count) || count < 0 || count > INHERITED_MAX) {
+    throw new KageError('usage', `LISTEN_FDS is ${count}: no number of sockets`);
+  }
+  return Array.from({ length: count }, (_, i) => ({ kind: 'fd', fd: 3 + i }) as const);
+}
+
+/** `unix:PATH`, `tcp:HOST:PORT` (a port of 0 is any free one) or `fd:N`. */
 function placeOf(text: string): Place {
   const [, path] = /^unix:(.+)$/.exec(text) ?? [];
   if (path !== undefined) return { kind: 'unix', path };
+  const [, fd] = /^fd:(\d{1,4})$/.exec(text) ?? [];
+  if (fd !== undefined && Number(fd) > 2) return { kind: 'fd', fd: Number(fd) };
   const [, host, digits] = /^tcp:(.+):(\d{1,5})$/.exec(text) ?? [];
   const port = Number(digits);
   if (host !== undefined && port <= 65_535) return { kind: 'tcp', host, port };
   throw new KageError('usage', `--nbd ${text}: no place to listen`, {
-    hint: 'unix:PATH, or tcp:HOST:PORT with a port from 0 to 65535',
+    hint: 'unix:PATH, tcp:HOST:PORT with a port from 0 to 65535, or fd:N with N from 3 on',
   });
 }
 
