@@ -10,6 +10,8 @@ import {
   type Disk,
   MIB,
   onEach,
+  PATTERNS,
+  qemuIo,
   RUNTIMES,
   run,
   serveDisk,
@@ -106,37 +108,6 @@ check(['nbdcopy', 'nbdinfo'], 'a size that is no multiple of anything', async (w
   assert.is(w.hash('out.raw'), w.hash('in.raw'));
   await disk.stop();
 });
-
-const PATTERNS = [
-  'write -P 0xa5 4k 64k',
-  'read -P 0xa5 4k 64k',
-  'write -z -u 8k 4k',
-  'read -P 0 8k 4k',
-  'write -z 20k 4k',
-  'read -P 0 20k 4k',
-  'discard 16k 4k',
-  'read -P 0 16k 4k',
-  'read -P 0xa5 12k 4k',
-  'write -P 0x11 1 511',
-  'read -P 0x11 1 511',
-  'aio_write -P 0x22 1M 1M',
-  'aio_write -P 0x33 3M 2M',
-  'aio_flush',
-  'read -P 0x22 1M 1M',
-  'read -P 0x33 3M 2M',
-  'flush',
-];
-
-/** Runs commands of qemu-io, all of which must find what they look for. */
-async function qemuIo(options: readonly string[], commands: readonly string[]): Promise<void> {
-  const told = await run(
-    'qemu-io',
-    ...options.slice(0, -1),
-    ...commands.flatMap((c) => ['-c', c]),
-    ...options.slice(-1),
-  );
-  assert.not.match(told, /fail|error/i);
-}
 
 check(['qemu-io'], 'qemu-io finds its patterns, with and without FUA', async (w) => {
   const disk = await serveDisk(w, { file: w.image('disk.raw', 8 * MIB, 1) });

@@ -71,6 +71,41 @@ export async function run(...command: readonly string[]): Promise<string> {
   return stdout;
 }
 
+/** Commands of qemu-io that look for what they wrote, within 8 MiB. */
+export const PATTERNS = [
+  'write -P 0xa5 4k 64k',
+  'read -P 0xa5 4k 64k',
+  'write -z -u 8k 4k',
+  'read -P 0 8k 4k',
+  'write -z 20k 4k',
+  'read -P 0 20k 4k',
+  'discard 16k 4k',
+  'read -P 0 16k 4k',
+  'read -P 0xa5 12k 4k',
+  'write -P 0x11 1 511',
+  'read -P 0x11 1 511',
+  'aio_write -P 0x22 1M 1M',
+  'aio_write -P 0x33 3M 2M',
+  'aio_flush',
+  'read -P 0x22 1M 1M',
+  'read -P 0x33 3M 2M',
+  'flush',
+];
+
+/** Runs commands of qemu-io, all of which must find what they look for. */
+export async function qemuIo(
+  options: readonly string[],
+  commands: readonly string[],
+): Promise<void> {
+  const told = await run(
+    'qemu-io',
+    ...options.slice(0, -1),
+    ...commands.flatMap((c) => ['-c', c]),
+    ...options.slice(-1),
+  );
+  assert.not.match(told, /fail|error/i);
+}
+
 let script: Promise<string> | undefined;
 
 /** The server program, bundled once. */
