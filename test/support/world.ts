@@ -42,7 +42,8 @@ export class Running {
   stdout = '';
   stderr = '';
 
-  constructor(command: readonly string[], env: NodeJS.ProcessEnv, input: Uint8Array | string) {
+  /** Without `input` its standard input stays open. */
+  constructor(command: readonly string[], env: NodeJS.ProcessEnv, input?: Uint8Array | string) {
     const child = spawn(command[0], command.slice(1), { env, stdio: 'pipe' });
     this.child = child;
     child.stdout.on('data', (data) => {
@@ -52,7 +53,7 @@ export class Running {
       this.stderr += data;
     });
     child.stdin.on('error', () => {});
-    child.stdin.end(input);
+    if (input !== undefined) child.stdin.end(input);
     this.ended = new Promise((resolve, reject) => {
       child.on('error', reject);
       child.on('close', (status, signal) => {
