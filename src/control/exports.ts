@@ -63,7 +63,12 @@ function exportOf(
     contexts: [BASE_ALLOCATION],
     read,
     write: (from, offset) => attached.write(from, offset),
-    zero: (offset, length) => attached.zero(offset, length),
+    async zero(offset, length, punch) {
+      const write = (from: number, count: number) => attached.zero(from, count);
+      // Without `punch` the client wants its space allocated.
+      if (punch) await zeros.clear(read, write, offset, length);
+      else await write(offset, length);
+    },
     flush: () => attached.flush(),
     status: (_context, offset, length) => zeros.extents(read, offset, length),
   };

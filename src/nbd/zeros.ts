@@ -1,8 +1,8 @@
 /**
- * Says which parts of a volume read as zeros, so that a client that copies it does not fetch them. It
- * looks at the bytes themselves, through the volume's own read: each range told as zeros was read as
- * zeros while the question was open, and nothing else is told so. Data is told for what was not
- * looked at.
+ * Finds which parts of a volume read as zeros, so that a client that copies it does not fetch them, and
+ * one that wants zeros does not fill holes with them. It looks at the bytes themselves, through the
+ * volume's own read: what is called zeros was read as zeros while the request was open, and nothing
+ * else is called so. What was not looked at is data.
  *
  * Data costs one short read for each step, and steps grow with a run; zeros are read whole. That is
  * cheaper than to send them, most of all where the volume passes holes with direct I/O, which wants
@@ -28,6 +28,8 @@ const WINDOWS = 4;
 
 /** Reads like `NbdExport.read`. */
 export type Read = (into: Uint8Array, offset: number) => void | Promise<void>;
+/** Writes zeros. */
+type Write = (offset: number, length: number) => void | Promise<void>;
 
 export class ZeroFinder {
   readonly #kernel: Kernel;
@@ -62,6 +64,26 @@ export class ZeroFinder {
       step = Math.min(2 * step, STEP_BYTES_MAX);
     }
     return extents;
+  }
+
+  /**
+   * Makes a range read as zeros: `write` is called for the parts that do not. So a hole stays a hole,
+   * and what was zeros before counts as unchanged.
+   */
+  async clear(read: Read, write: Write, offset: number, length: number): Promise<void> {
+    const end = offset + length;
+    let step = UNIT_BYTES;
+    for (let at = offset; at < end; ) {
+      if (at > offset) await this.#turn();
+      step = Math.min(2 * step, READ_BYTES_MAX);
+      for (const extent of await this.#look(read, at, Math.min(alignDown(at) + step, end))) {
+        if (extent.flags === 0) {
+          await write(at, extent.length);
+          step = UNIT_BYTES;
+        }
+        at += extent.length;
+      }
+    }
   }
 
   /** Extents from `from` on; they may end before `to`. */

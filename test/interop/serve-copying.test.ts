@@ -3,6 +3,7 @@
  * joined or parted; what they find is compared by them and by us.
  */
 
+import fs from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { serve } from '../e2e/serve-support.ts';
@@ -153,6 +154,35 @@ check(['nbdsh'], 'beside a writer nothing that was written is told as zeros', as
   await w.ok(['rejoin', 'vm-proxy']);
   await server.stop();
   assert.is(w.hash('vm.proxy.img'), w.hash('vm.img'));
+});
+
+check(['nbdsh'], 'what is trimmed is zeros, and holes stay holes', async (w) => {
+  const size = 256 * MIB;
+  await w.ok(['create', 'vm', '--size', `${size}`, w.path('vm.img')]);
+  await w.ok(['join', 'vm', w.path('vm.proxy.img')]);
+  await w.ok(['part', 'vm-proxy']);
+  const server = await serve(w);
+  const ask = (...lines: string[]) =>
+    run('nbdsh', '-u', server.uri('default/vm'), ...lines.flatMap((line) => ['-c', line]));
+  const allocated = () => fs.statSync(w.path('vm.img')).blocks * 512;
+  const changed = async () => (await w.pair('vm-proxy')).changedRegions;
+  const before = allocated();
+  await ask(`h.trim(${size}, 0); h.zero(${size}, 0); h.flush()`);
+  assert.is(allocated(), before);
+  assert.is(await changed(), 0);
+  const told = await ask(
+    'h.pwrite(b"x" * 1048576, 300000); h.trim(h.get_size() - 8, 5, nbd.CMD_FLAG_FUA)',
+    'print(h.pread(2 * 1048576, 0) == bytes(2 * 1048576))',
+  );
+  assert.is(told.trim(), 'True');
+  assert.ok(allocated() <= before + 3 * MIB);
+  const NO_HOLE = 'nbd.CMD_FLAG_NO_HOLE | nbd.CMD_FLAG_FUA';
+  await ask(`h.zero(4 * 1048576, 128 * 1048576, ${NO_HOLE})`);
+  assert.ok(allocated() >= before + 4 * MIB, 'space that is asked for is there');
+  await w.ok(['verify', 'vm-proxy']);
+  await server.stop();
+  const count = await changed();
+  assert.ok(count >= 64 + 16 && count <= 64 + 48, `${count} regions`);
 });
 
 check(

@@ -96,6 +96,46 @@ test('nothing but zeros is told as zeros, whatever lies where', async () => {
   );
 });
 
+test('what is cleared is zeros, and what was zeros is not written', async () => {
+  const find = finder();
+  const disk = new Disk(3 * MIB + 100);
+  const written: [number, number][] = [];
+  const clear = (offset: number, length: number) =>
+    find.clear(
+      disk.read,
+      async (from, count) => {
+        written.push([from, count]);
+        disk.bytes.fill(0, from, from + count);
+      },
+      offset,
+      length,
+    );
+  await clear(0, 3 * MIB + 100);
+  assert.equal(written, []);
+  for (let seed = 1; seed <= 60; seed++) {
+    const roll = chance(seed);
+    disk.bytes.fill(0);
+    for (let i = 0; i < 6; i++) {
+      const at = roll(disk.bytes.length);
+      disk.bytes.fill(7, at, at + roll(seed % 2 ? 100 : 600 * KIB));
+    }
+    const before = disk.bytes.slice();
+    const offset = roll(disk.bytes.length);
+    const end = offset + 1 + roll(disk.bytes.length - offset);
+    written.length = 0;
+    await clear(offset, end - offset);
+    assert.ok(isZero(disk.bytes.subarray(offset, end)));
+    before.fill(0, offset, end);
+    assert.equal(Buffer.compare(before, disk.bytes), 0, 'nothing outside has changed');
+    for (const [from, count] of written) assert.ok(from >= offset && from + count <= end);
+  }
+  disk.bytes.fill(0);
+  disk.bytes[2 * MIB + 5] = 1;
+  written.length = 0;
+  await clear(0, 3 * MIB);
+  assert.equal(written, [[2 * MIB, UNIT]], 'only the unit that held data');
+});
+
 test('data costs a short read for each step, steps grow, and one answer ends', async () => {
   const disk = new Disk(64 * MIB);
   disk.bytes.fill(1);
