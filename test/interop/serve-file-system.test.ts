@@ -122,6 +122,7 @@ async function live(w: World, file: string): Promise<void> {
   });
   assert.ok(Object.keys(first).length >= 80);
   await run('e2fsck', '-fn', loop);
+  assert.ok(fs.statSync(w.path('vm.img')).blocks * 512 < SIZE / 2, 'fstrim filled no holes');
   await w.ok(['part', 'vm-proxy']);
   await mounted(w, loop, 'discard', (folder) => {
     fs.rmSync(path.join(folder, 'd1'), { recursive: true });

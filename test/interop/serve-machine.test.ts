@@ -3,17 +3,19 @@
  * and restores mean to it, and that it outlives its server. No guest system: a boot sector counts.
  */
 
+import fs from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { serve } from '../e2e/serve-support.ts';
-import { Running, until, type World } from '../support/world.ts';
-import { cases, MIB } from './support.ts';
+import { NODE, Running, until, type World } from '../support/world.ts';
+import { cases, MIB, run } from './support.ts';
+import { Qmp } from './support-qmp.ts';
 
 const test = suite('interop: kage serve, a machine');
 const check = cases(test, 'interop: kage serve, a machine');
 
 const SECTOR = 512;
-const SIZE = 8 * MIB;
+const SIZE = 4 * MIB;
 /** What the machine ends with when its disk fails it. */
 const FAILED = 0x7f;
 
@@ -63,15 +65,25 @@ function machineImage(w: World, rounds = 1): void {
   w.scribble('vm.img', 0, Buffer.concat([bootSector(rounds), Buffer.alloc(SECTOR)]));
 }
 
-const count = (w: World, name: string) => w.read(name).readUInt16LE(SECTOR);
+/** What the machine has counted up to, in an image. */
+function count(w: World, name: string): number {
+  const fd = fs.openSync(w.path(name), 'r');
+  try {
+    const word = Buffer.alloc(2);
+    fs.readSync(fd, word, 0, 2, SECTOR);
+    return word.readUInt16LE();
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+const MACHINE = [
+  ...['qemu-system-x86_64', '-accel', 'tcg', '-m', '64', '-nodefaults', '-display', 'none'],
+  ...['-device', 'isa-debug-exit,iobase=0x501,iosize=2'],
+];
 
 function power(w: World, ...disk: string[]): Running {
-  const words = [
-    ...['qemu-system-x86_64', '-accel', 'tcg', '-m', '64', '-nodefaults', '-display', 'none'],
-    ...['-no-reboot', '-device', 'isa-debug-exit,iobase=0x501,iosize=2'],
-    ...disk,
-  ];
-  const running = new Running(words, process.env, '');
+  const running = new Running([...MACHINE, '-no-reboot', ...disk], process.env, '');
   w.atEnd(() => running.child.kill('SIGKILL'));
   return running;
 }
@@ -128,12 +140,12 @@ function lasting(w: World, name: string): string[] {
 
 check(['qemu-system-x86_64'], 'a machine goes on after its server was killed', async (w) => {
   // Its BIOS wants every write durable at once: some milliseconds each.
-  const rounds = 500;
+  const rounds = 250;
   machineImage(w, rounds);
   await w.ok(['join', w.path('vm.img'), w.path('vm.proxy.img')]);
   let server = await serve(w);
   const machine = power(w, ...lasting(w, 'vm'));
-  for (const least of [50, 250]) {
+  for (const least of [25, 120]) {
     await until('it counts', () => machine.child.exitCode !== null || count(w, 'vm.img') > least);
     await server.kill();
     assert.is(machine.child.exitCode, null, 'it waits');
@@ -146,6 +158,37 @@ check(['qemu-system-x86_64'], 'a machine goes on after its server was killed', a
   assert.is(count(w, 'vm.proxy.img'), rounds);
   await server.stop();
 });
+
+check(
+  ['qemu-system-x86_64'],
+  'a machine that runs is put back: stop, restore, reset, go on',
+  async (w) => {
+    machineImage(w, 60_000);
+    await w.ok(['join', w.path('vm.img'), w.path('vm.proxy.img')]);
+    const server = await serve(w);
+    const words = ['read', 'vm', '--offset', `${SECTOR}`, '--length', '2', '--home', w.home];
+    const od = ['sh', '-c', '"$@" | od -An -tu2', 'sh', ...NODE, ...words];
+    const machine = new Qmp(w, [...MACHINE, '-qmp', 'stdio', ...lasting(w, 'vm')]);
+    await machine.ask('qmp_capabilities');
+    await until('it counts', () => count(w, 'vm.img') >= 5);
+    await w.ok(['part', 'vm-proxy']);
+    const held = count(w, 'vm.proxy.img');
+    assert.ok(held >= 5);
+    await until('it counts on', () => count(w, 'vm.img') >= held + 20);
+    await machine.ask('stop');
+    const refused = await w.run(['restore', 'vm-proxy']);
+    assert.is(refused.status, 13, refused.stderr);
+    await w.ok(['restore', 'vm-proxy', '--live', '--instant']);
+    assert.is(Number(await run(...od)), held);
+    await machine.ask('system_reset');
+    await machine.ask('cont');
+    await until('it counts from there', () => count(w, 'vm.img') > held);
+    await machine.quit();
+    await w.ok(['verify', 'vm-proxy']);
+    await server.stop();
+    assert.is(w.hash('vm.proxy.img'), w.hash('vm.img'));
+  },
+);
 
 check(['qemu-io'], 'qemu-io goes on too, and what it had flushed is there', async (w) => {
   machineImage(w);
