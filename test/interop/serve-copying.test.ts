@@ -156,7 +156,7 @@ check(['nbdsh'], 'beside a writer nothing that was written is told as zeros', as
   assert.is(w.hash('vm.proxy.img'), w.hash('vm.img'));
 });
 
-check(['nbdsh'], 'what is trimmed is zeros, and holes stay holes', async (w) => {
+check(['nbdsh', 'qemu-io'], 'what is trimmed is zeros, and holes stay holes', async (w) => {
   const size = 256 * MIB;
   await w.ok(['create', 'vm', '--size', `${size}`, w.path('vm.img')]);
   await w.ok(['join', 'vm', w.path('vm.proxy.img')]);
@@ -168,6 +168,10 @@ check(['nbdsh'], 'what is trimmed is zeros, and holes stay holes', async (w) => 
   const changed = async () => (await w.pair('vm-proxy')).changedRegions;
   const before = allocated();
   await ask(`h.trim(${size}, 0); h.zero(${size}, 0); h.flush()`);
+  const node = 'driver=raw,discard=unmap,detect-zeroes=unmap,file.driver=nbd';
+  const at = `file.export=default/vm,file.server.type=unix,file.server.path=${w.path('home', 'nbd.sock')}`;
+  const zeros = ['-c', 'write -P 0 64M 8M', '-c', 'discard 80M 8M', '-c', 'read -P 0 64M 32M'];
+  await run('qemu-io', ...zeros, '--image-opts', `${node},${at}`);
   assert.is(allocated(), before);
   assert.is(await changed(), 0);
   const told = await ask(
