@@ -70,7 +70,7 @@ async function copyAndCommit(
 ): Promise<CopyReport> {
   const id = record.id;
   const source = state.sideVolume(record, sourceOf(plan.direction));
-  const before = await sourceStamp(state, source);
+  const before = await lookAtSource(state, source);
   const target = state.sideVolume(record, targetOf(plan.direction));
   let result: JobResult;
   try {
@@ -223,12 +223,16 @@ async function specOf(state: State, volume: VolumeRecord): Promise<FileSpec> {
   return { path: disk.path, offset: volume.offset, size: volume.size, identity };
 }
 
-async function sourceStamp(state: State, source: VolumeRecord): Promise<Stamp | undefined> {
+/** The source before it is copied, and how often it had been used by then. */
+type Look = { readonly stamp: Stamp; readonly timesUsed: number };
+
+async function lookAtSource(state: State, source: VolumeRecord): Promise<Look | undefined> {
   const disk = state.diskOf(source);
   // What our own clients write cannot be told from what others write.
   if (disk.exclusive || state.isUsed(disk.name)) return undefined;
+  const timesUsed = state.timesUsed(disk.name);
   // Only the coarse file times matter here: wait until a write during the copy must move them.
-  return await state.host.stamp(disk.path, true);
+  return { stamp: await state.host.stamp(disk.path, true), timesUsed };
 }
 
 /** DESIGN section 4: a side that is only read is checked before and after. */
@@ -237,10 +241,12 @@ async function requireUntouched(
   id: number,
   plan: Plan,
   source: VolumeRecord,
-  before: Stamp | undefined,
+  look: Look | undefined,
 ): Promise<void> {
   const disk = state.diskOf(source);
-  if (before === undefined || state.isUsed(disk.name)) return;
+  // A client may have come and gone.
+  if (look === undefined || state.timesUsed(disk.name) !== look.timesUsed) return;
+  const before = look.stamp;
   const after = await state.host.stamp(disk.path, false);
   const seen = state.seen.get(disk.name);
   // Own writes before the copy are no strangers'.

@@ -248,7 +248,12 @@ export class OpenClass implements api.OwnClass {
     return this.#do(async () => {
       const record = await this.#usable(volume, offset, data.byteLength);
       this.#beats = true;
-      await this.#link.write(record.id, offset, data);
+      this.#state.addUser(record.id);
+      try {
+        await this.#link.write(record.id, offset, data);
+      } finally {
+        this.#state.removeUser(record.id);
+      }
     });
   }
 

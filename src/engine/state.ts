@@ -65,6 +65,8 @@ export class State {
   tell: (event: ClassEvent) => void = () => {};
   /** How many users each volume has, by its number. */
   readonly #users = new Map<number, number>();
+  /** How many each volume has had so far. */
+  readonly #everUsed = new Map<number, number>();
   /** How many copies write to a disk now. */
   readonly #copyTargets = new Map<string, number>();
   /** Why the intent log cannot be believed, or null. */
@@ -195,6 +197,7 @@ export class State {
 
   addUser(volume: number): void {
     this.#users.set(volume, this.usersOf(volume) + 1);
+    this.#everUsed.set(volume, (this.#everUsed.get(volume) ?? 0) + 1);
   }
 
   removeUser(volume: number): void {
@@ -223,9 +226,20 @@ export class State {
   isUsed(disk: string): boolean {
     if (this.#copiesTo(disk) > 0) return true;
     if (this.#users.size === 0) return false;
+    return this.#relatives(disk).some((id) => this.#users.has(id));
+  }
+
+  /** Grows with each user of a volume whose writes may go to the disk. */
+  timesUsed(disk: string): number {
+    return this.#relatives(disk).reduce((sum, id) => sum + (this.#everUsed.get(id) ?? 0), 0);
+  }
+
+  /** Volumes that are on the disk, or in a family with one that is. */
+  #relatives(disk: string): number[] {
     const family = (id: number) => this.record.pairs.find((p) => p.proxy === id)?.master ?? id;
-    const used = new Set([...this.#users.keys()].map(family));
-    return this.record.volumes.some((v) => v.disk === disk && used.has(family(v.id)));
+    const { volumes } = this.record;
+    const families = new Set(volumes.filter((v) => v.disk === disk).map((v) => family(v.id)));
+    return volumes.map((v) => v.id).filter((id) => families.has(family(id)));
   }
 
   usersOf(volume: number): number {

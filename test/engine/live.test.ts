@@ -349,4 +349,33 @@ test('when the master itself fails, its client is told, and the proxy is copied 
   assert.is((await world.disks.verify(['p'])).pairs[0].differing, 0);
 });
 
+test('a client who comes and goes while a copy runs is not taken for a stranger', async () => {
+  for (const write of ['attached', 'by name'] as const) {
+    const world = await World.create(false);
+    await join(world);
+    await world.disks.part(['p']);
+    await world.disks.write('m', 0, new Uint8Array(SIZE).fill(5));
+    let paused = true;
+    const sleep = world.host.sleep.bind(world.host);
+    world.host.sleep = async (ms) => {
+      await sleep(ms);
+      while (paused) await world.turn();
+    };
+    const slow = { wait: false, rateBytesPerSec: 700 };
+    await world.disks.update(['p'], { instant: true, ...slow });
+    await world.turn();
+    if (write === 'attached') {
+      const client = await world.disks.attach('m');
+      await client.write(Uint8Array.of(9), 0);
+      await client.close();
+    } else {
+      await world.disks.write('m', 0, Uint8Array.of(9));
+    }
+    paused = false;
+    while ((await world.pair()).state === 'copying') await world.turn();
+    assert.is((await world.pair()).state, 'parted', write);
+    assert.equal(await world.disks.read('p', 0, 1), Uint8Array.of(5));
+  }
+});
+
 test.run();
