@@ -75,14 +75,14 @@ export class RegionMap {
     return this.nextSet(0) === this.regions;
   }
 
-  /** First region at or after `from` whose bit is set, or `regions`. */
-  nextSet(from: number): number {
-    return this.kernel.nextSet(this.address, from, this.regions);
+  /** First region in [from, end) whose bit is set, or `end`. */
+  nextSet(from: number, end = this.regions): number {
+    return this.kernel.nextSet(this.address, from, end);
   }
 
-  /** First region at or after `from` whose bit is clear, or `regions`. */
-  nextClear(from: number): number {
-    return this.kernel.nextClear(this.address, from, this.regions);
+  /** First region in [from, end) whose bit is clear, or `end`. */
+  nextClear(from: number, end = this.regions): number {
+    return this.kernel.nextClear(this.address, from, end);
   }
 
   /** Runs of set bits in order. The map may change meanwhile: bits behind the reader are not seen. */

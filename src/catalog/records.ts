@@ -30,6 +30,8 @@ export type VolumeRecord = {
   offset: number;
   size: number;
   started: boolean;
+  /** Access mode of the started volume: clients do not write to it. */
+  readOnly: boolean;
   locked: boolean;
   invalid: Invalid | null;
 };

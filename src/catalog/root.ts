@@ -98,10 +98,16 @@ export function decodeRoot(bytes: Uint8Array, kernel: Kernel): ClassRecord | str
   if (Number(schema) > SCHEMA) return `newer: schema ${schema}, this version knows ${SCHEMA}`;
   try {
     const { kagemusha, schema: _, checksum: __, ...record } = JSON.parse(text);
-    return record as ClassRecord;
+    return completed(record as ClassRecord);
   } catch {
     return 'is no JSON';
   }
+}
+
+/** What records of before do not say. */
+function completed(record: ClassRecord): ClassRecord {
+  for (const volume of record.volumes) volume.readOnly ??= false;
+  return record;
 }
 
 function hashBytes(bytes: Uint8Array, kernel: Kernel): string {

@@ -137,6 +137,8 @@ export type VolumeInfo = {
   /** Why it is INVALID, for people. */
   readonly problem: string | null;
   readonly locked: boolean;
+  /** It is started, and clients may not write to it. */
+  readonly readOnly: boolean;
   readonly role: 'master' | 'proxy' | null;
 };
 
@@ -257,6 +259,13 @@ export type ClassEvent =
   /** Nothing can be written down any more. */
   | { readonly kind: 'broken'; readonly reason: string };
 
+export type StartOptions = {
+  /** Also a volume that is locked. */
+  readonly unlock?: boolean;
+  /** Clients may read it and not write to it; without this they may do both. */
+  readonly readOnly?: boolean;
+};
+
 export type AddRequest = {
   readonly path: string;
   /** Without it: from the file's name (`vm.proxy.img` gives `vm-proxy`). */
@@ -279,7 +288,20 @@ export interface AttachedVolume {
   zero(offset: number, length: number): void | Promise<void>;
   /** Every write that was done before this call is durable afterwards, on all sides. */
   flush(): Promise<void>;
+  /** Of a parted proxy that is started read-only. */
+  readonly increment?: Increment;
   close(): Promise<void>;
+}
+
+/**
+ * Where the content of a snapshot differs from that of the one before, which the part or update before
+ * the last one made. What cannot be told differs. It says the same until the volume is closed.
+ */
+export interface Increment {
+  /** Bytes: what is told of one byte of a region is told of all. */
+  readonly regionSize: number;
+  /** Runs of bytes that begin at `offset` and reach at least to `offset + length`, or to the end. */
+  runs(offset: number, length: number): { length: number; differs: boolean }[];
 }
 
 /** An open class: this process alone may change it until `close`. */
@@ -307,7 +329,11 @@ export interface DiskClass {
   /** `sdxclass -R`: a class without volumes. The class object is closed by it. */
   removeClass(options?: RunOptions): Promise<void>;
 
-  start(volumes: readonly VolumeRef[], options?: { unlock?: boolean }): Promise<void>;
+  /**
+   * Starts volumes; those that are started already get the access mode that is asked for, unless they
+   * are in use (`wrong-state`).
+   */
+  start(volumes: readonly VolumeRef[], options?: StartOptions): Promise<void>;
   stop(volumes: readonly VolumeRef[]): Promise<void>;
   lock(volumes: readonly VolumeRef[]): Promise<void>;
   unlock(volumes: readonly VolumeRef[]): Promise<void>;
@@ -331,11 +357,12 @@ export interface DiskClass {
   ): Promise<VerbReport>;
   /**
    * One instant for all proxies. If an image was written outside the engine since it was joined,
-   * the proxy is first made equal again by comparison.
+   * the proxy is first made equal again by comparison. `readOnly`: the access mode in which the proxies
+   * are started; without it clients may write to them.
    */
   part(
     proxies: readonly VolumeRef[],
-    options?: CopyOptions & { instant?: boolean; unlock?: boolean },
+    options?: CopyOptions & { instant?: boolean; unlock?: boolean; readOnly?: boolean },
   ): Promise<VerbReport>;
   rejoin(
     proxies: readonly VolumeRef[],
@@ -366,7 +393,10 @@ export interface DiskClass {
    */
   verify(proxies: readonly VolumeRef[], options?: VerifyOptions): Promise<VerifyReport>;
 
-  /** Writes through the engine: tracked. The volume must be ACTIVE, the range inside it. */
+  /**
+   * Writes through the engine: tracked. The volume must be ACTIVE and not read-only (`not-permitted`),
+   * the range inside it.
+   */
   write(volume: VolumeRef, offset: number, data: Uint8Array): Promise<void>;
   read(volume: VolumeRef, offset: number, length: number): Promise<Uint8Array>;
   /** Makes every earlier write of the volume durable, on all sides it went to. */
@@ -375,7 +405,7 @@ export interface DiskClass {
   /**
    * Gives the volume to a client, whose calls overlap with each other, with verbs and with copies. The
    * class must have been opened with `live`; the volume must be ACTIVE. While it is attached, verbs that
-   * need it stopped are refused.
+   * need it stopped are refused. Of a volume that was started read-only nobody gets more than that.
    */
   attach(volume: VolumeRef, options?: { readOnly?: boolean }): Promise<AttachedVolume>;
 

@@ -7,6 +7,8 @@ import { KageError } from '../base/errors.ts';
 import type { ClassRecord, VolumeRecord } from '../catalog/records.ts';
 import type { Link } from '../proxy/link.ts';
 import type { AttachedVolume } from './api.ts';
+import type { FrozenIncrement } from './increment.ts';
+import { startedReadOnly } from './members.ts';
 import type { State } from './state.ts';
 
 /** Zeros are written from here, so many bytes at a time. */
@@ -15,8 +17,8 @@ const ZEROS = new Uint8Array(1024 * 1024);
 export function attachVolume(
   state: State,
   link: Link,
-  { id, name, size }: VolumeRecord,
-  options: { readOnly: boolean; written: () => void },
+  { id, name, size, readOnly: isReadOnly }: VolumeRecord,
+  options: { readOnly: boolean; increment?: FrozenIncrement; written: () => void },
 ): AttachedVolume {
   let open = true;
   let seen: ClassRecord | undefined;
@@ -33,15 +35,25 @@ export function attachVolume(
   };
   const write = (from: Uint8Array, offset: number) => {
     check();
+    if (isReadOnly) throw startedReadOnly(name);
     if (options.readOnly) throw new KageError('not-permitted', `${name}: is opened to read only`);
     options.written();
     return link.write(id, offset, from);
+  };
+  const frozen = options.increment;
+  const increment = frozen && {
+    regionSize: frozen.regionSize,
+    runs(offset: number, length: number) {
+      check();
+      return frozen.runs(offset, length);
+    },
   };
   state.addUser(id);
   return {
     name,
     size,
-    readOnly: options.readOnly,
+    readOnly: options.readOnly || isReadOnly,
+    increment,
     read(into, offset) {
       check();
       return link.read(id, offset, into);
@@ -59,6 +71,7 @@ export function attachVolume(
     async close() {
       if (!open) return;
       open = false;
+      frozen?.release();
       state.removeUser(id);
     },
   };

@@ -13,13 +13,14 @@ import { Alive } from './alive.ts';
 import type * as api from './api.ts';
 import { attachVolume } from './attach.ts';
 import { groundOf } from './ground.ts';
+import { freezeIncrement } from './increment.ts';
 import { describeClass, describeDisk, describeDraft, describeVolume } from './info.ts';
 import { joinPair, relatePair } from './join.ts';
 import { lookAt } from './look.ts';
 import * as members from './members.ts';
 import { finishRemoval, markRemoved } from './removal.ts';
 import type { State } from './state.ts';
-import { takeStamps } from './trust.ts';
+import { lookAgain, takeStamps } from './trust.ts';
 import { type Begun, beginVerb, guardVerb, type VerbOptions } from './verbs.ts';
 import { verifyPair } from './verify.ts';
 
@@ -136,16 +137,14 @@ export class OpenClass implements api.OwnClass {
     });
   }
 
-  start(volumes: readonly api.VolumeRef[], options: { unlock?: boolean } = {}) {
+  start(volumes: readonly api.VolumeRef[], options: api.StartOptions = {}) {
     return this.#do(async () =>
-      members.setStarted(this.#state, await this.#volumes(volumes), true, options.unlock),
+      members.startVolumes(this.#state, await this.#volumes(volumes), options),
     );
   }
 
   stop(volumes: readonly api.VolumeRef[]) {
-    return this.#do(async () =>
-      members.setStarted(this.#state, await this.#volumes(volumes), false),
-    );
+    return this.#do(async () => members.stopVolumes(this.#state, await this.#volumes(volumes)));
   }
 
   lock(volumes: readonly api.VolumeRef[]) {
@@ -247,6 +246,7 @@ export class OpenClass implements api.OwnClass {
   write(volume: api.VolumeRef, offset: number, data: Uint8Array) {
     return this.#do(async () => {
       const record = await this.#usable(volume, offset, data.byteLength);
+      if (record.readOnly) throw members.startedReadOnly(record.name);
       this.#beats = true;
       this.#state.addUser(record.id);
       try {
@@ -276,9 +276,11 @@ export class OpenClass implements api.OwnClass {
   attach(volume: api.VolumeRef, options: { readOnly?: boolean } = {}) {
     return this.#do(async () => {
       if (!this.#state.live) throw new KageError('usage', `class ${this.name}: not opened live`);
+      await this.#lookAtProxy(volume);
       const record = await this.#usable(volume, 0, 0);
       return attachVolume(this.#state, this.#link, record, {
         readOnly: options.readOnly ?? false,
+        increment: freezeIncrement(this.#state, record),
         written: () => {
           this.#beats = true;
           this.#alive?.beat();
@@ -466,6 +468,13 @@ export class OpenClass implements api.OwnClass {
       // Whoever looks sees that it is joining, or why not.
       this.#verb('join', [proxy], { wait: false }).catch(() => {});
     }
+  }
+
+  /** What a stranger wrote to a snapshot since the last look is in no map. */
+  async #lookAtProxy(ref: api.VolumeRef): Promise<void> {
+    const volume = await members.findVolume(this.#state, ref);
+    const pair = volume.readOnly ? this.#state.pairOfProxy(volume) : undefined;
+    if (pair && !pair.joined) await this.#state.turn(() => lookAgain(this.#state, [pair]));
   }
 
   async #pairOf(ref: api.VolumeRef): Promise<PairRecord | undefined> {

@@ -56,6 +56,7 @@ export function describeVolume(state: State, volume: VolumeRecord): VolumeInfo {
     status: problem !== null ? 'INVALID' : volume.started ? 'ACTIVE' : 'STOP',
     problem,
     locked: volume.locked,
+    readOnly: volume.started && volume.readOnly,
     role: pairs.length === 0 ? null : pairs[0].master === volume.id ? 'master' : 'proxy',
   };
 }
@@ -72,6 +73,7 @@ export function describeDraft({ disk, volume }: Draft): VolumeInfo {
     status: 'ACTIVE',
     problem: null,
     locked: false,
+    readOnly: false,
     role: null,
   };
 }

@@ -7,7 +7,7 @@ import { formatSize } from '../base/units.ts';
 import { freeName, nameFromPath, validateName } from '../catalog/names.ts';
 import type { ClassRecord, DiskRecord, VolumeRecord } from '../catalog/records.ts';
 import type { ImageFacts } from '../device/host.ts';
-import type { AddRequest, RunOptions } from './api.ts';
+import type { AddRequest, RunOptions, StartOptions } from './api.ts';
 import { examineImage } from './examine.ts';
 import type { State } from './state.ts';
 
@@ -148,7 +148,16 @@ function draft(
   taken.add(disk);
   return {
     disk: { name: disk, type: 'keep', path, size, exclusive, creating, stamp: null },
-    volume: { name, disk, offset: 0, size, started: true, locked: false, invalid: null },
+    volume: {
+      name,
+      disk,
+      offset: 0,
+      size,
+      started: true,
+      readOnly: false,
+      locked: false,
+      invalid: null,
+    },
   };
 }
 
@@ -402,6 +411,7 @@ export async function addVolume(
       offset: range.offset,
       size,
       started: true,
+      readOnly: false,
       locked: false,
       invalid: null,
     }),
@@ -444,25 +454,40 @@ export function requireWhole(state: State, volume: VolumeRecord): void {
   }
 }
 
-export async function setStarted(
+/** Starts volumes in one access mode, whichever they had. */
+export async function startVolumes(
   state: State,
   volumes: readonly VolumeRecord[],
-  started: boolean,
-  unlock = false,
+  { unlock = false, readOnly = false }: StartOptions,
 ): Promise<void> {
-  if (started) {
-    for (const volume of volumes) {
-      requireWhole(state, volume);
-      if (!volume.locked || unlock) continue;
-      throw new KageError('wrong-state', `${volume.name}: is locked and stays stopped`, {
-        hint: `kage unlock ${volume.name}`,
-        data: { volume: volume.name },
-      });
-    }
+  for (const volume of volumes) {
+    requireWhole(state, volume);
+    // Whoever uses it was told what it may do.
+    if (volume.readOnly !== readOnly) state.requireUnused(volume);
+    if (!volume.locked || unlock) continue;
+    throw new KageError('wrong-state', `${volume.name}: is locked and stays stopped`, {
+      hint: `kage unlock ${volume.name}`,
+      data: { volume: volume.name },
+    });
   }
-  if (!started) for (const volume of volumes) state.requireUnused(volume);
   await setFlag(state, volumes, (volume) => {
-    volume.started = started;
+    volume.started = true;
+    volume.readOnly = readOnly;
+  });
+}
+
+export async function stopVolumes(state: State, volumes: readonly VolumeRecord[]): Promise<void> {
+  for (const volume of volumes) state.requireUnused(volume);
+  await setFlag(state, volumes, (volume) => {
+    volume.started = false;
+  });
+}
+
+/** What a client gets who wants to write to a volume that is read-only. */
+export function startedReadOnly(name: string): KageError {
+  return new KageError('not-permitted', `${name}: is started read-only`, {
+    hint: `to write to it start it anew: kage start ${name}`,
+    data: { volume: name },
   });
 }
 

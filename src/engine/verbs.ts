@@ -28,6 +28,8 @@ export type VerbOptions = CopyOptions & {
   instant?: boolean;
   restore?: boolean;
   unlock?: boolean;
+  /** Access mode of what the verb starts. */
+  readOnly?: boolean;
   /** The volumes that the manual wants stopped must be, instead of being stopped by the verb. */
   strictStop?: boolean;
   /** Clients of the master go on using it while it is restored. */
@@ -602,7 +604,10 @@ function startVolumes(
   options: VerbOptions,
 ): void {
   const proxy = next.volumes.find((v) => v.id === record.proxy)!;
-  if (verb === 'part') proxy.started = !proxy.locked || (options.unlock ?? false);
+  if (verb === 'part') {
+    proxy.started = !proxy.locked || (options.unlock ?? false);
+    proxy.readOnly = options.readOnly ?? false;
+  }
   if (verb === 'rejoin' || verb === 'restore') proxy.started = false;
 }
 

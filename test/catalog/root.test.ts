@@ -32,6 +32,7 @@ function sample(): ClassRecord {
     offset: 0,
     size: 1_000_001,
     started: true,
+    readOnly: false,
     locked: false,
     invalid: { reason: 'the copy to it failed', since: 5 },
   });
@@ -61,6 +62,12 @@ test('what is encoded is decoded, and a person can read it', () => {
   assert.match(text, /^\{\n "kagemusha": "class catalog",\n "schema": \d+,\n "checksum": /);
   assert.match(text, 'größe-磁盘');
   assert.ok(text.endsWith('}\n'));
+});
+
+test('a root from before the access mode is read: its volumes are for reading and writing', () => {
+  const record = sample();
+  delete (record.volumes[0] as { readOnly?: boolean }).readOnly;
+  assert.equal(decodeRoot(encodeRoot(record, kernel), kernel), sample());
 });
 
 test('both kernels write the same root', () => {

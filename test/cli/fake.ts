@@ -32,6 +32,7 @@ export function volume(name: string, more: Partial<VolumeInfo> = {}): VolumeInfo
     status: 'ACTIVE',
     problem: null,
     locked: false,
+    readOnly: false,
     role: null,
     ...more,
   };
