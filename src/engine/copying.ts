@@ -5,7 +5,6 @@
  */
 
 import { KageError } from '../base/errors.ts';
-import type { RegionMap } from '../bitmap/region-map.ts';
 import type { ClassRecord, CopyRecord, PairRecord, VolumeRecord } from '../catalog/records.ts';
 import { type Crew, type FileSpec, fileCrew, inlineCrew } from '../copy/crew.ts';
 import { interrupted, type JobResult, runJob } from '../copy/job.ts';
@@ -25,7 +24,7 @@ import { abandonCopy, rememberDisk, writtenBetween } from './trust.ts';
 /** Below this many bytes a thread costs more than it brings. */
 const THREADS_FROM = 16 * 1024 * 1024;
 
-type CopyingOptions = CopyOptions & { fresh?: boolean; known?: RegionMap };
+type CopyingOptions = CopyOptions & { fresh?: boolean };
 
 /**
  * Copies all pending regions. The record already says `copy`, and so does the root on disk. Whoever
@@ -87,16 +86,13 @@ async function copyAndCommit(
   if (!result.complete) {
     throw interrupted(`${plan.verb} ${names(state, state.pairRecord(id))}`);
   }
-  if (options.known) {
-    const pair = state.pair(record);
-    pair.stale.add('increment');
-    pair.maps.increment.clearAll();
-    pair.maps.increment.or(options.known);
-  }
   await state.commit((next) => {
+    state.pair(record).takeKnown();
     const pair = next.pairs.find((p) => p.id === id)!;
+    // Clients of an instant snapshot may have written to it while it was copied.
+    const isUsable = !pair.joined && pair.copy?.instant;
+    if (plan.direction === 'toProxy' && !isUsable) pair.proxyWritten = false;
     pair.copy = null;
-    if (plan.direction === 'toProxy') pair.proxyWritten = false;
     pair.direction = 'toProxy';
     pair.lastCopy = { ...(report as CopyRecord), at: state.host.now() };
     if (plan.method !== 'differential') pair.lastWhole = pair.lastCopy;
@@ -145,7 +141,7 @@ async function copyPending(
   record: PairRecord,
   plan: Plan,
   mode: CopyMode,
-  options: CopyOptions & { known?: RegionMap },
+  options: CopyOptions,
 ): Promise<JobResult> {
   const pair = state.pair(record);
   const { source, target } = await state.ends(record);
@@ -172,7 +168,7 @@ async function copyPending(
       pieceSize: state.tuning.pieceSize,
       clear: (runs) => pair.clearPending(runs, state.saveMap),
       onRegions: (runs) => {
-        for (const run of runs) options.known?.set(run.first, run.count);
+        for (const run of runs) pair.known?.set(run.first, run.count);
       },
       onProgress(p) {
         const { doneBytes, totalBytes } = p;

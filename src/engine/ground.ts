@@ -51,7 +51,8 @@ export function groundOf(state: State): Ground {
     masterFailed: ({ record, pair }, regions) =>
       state.commit((next) => {
         pair.pendAgain(regions);
-        pair.stale.add('pending');
+        pair.addToIncrement(regions);
+        for (const name of ['pending', 'increment'] as const) pair.stale.add(name);
         own(next, record.id).copy ??= {
           verb: 'recovery',
           method: 'differential',

@@ -5,7 +5,6 @@
 
 import { KageError } from '../base/errors.ts';
 import { reach } from '../base/faults.ts';
-import { RegionMap } from '../bitmap/region-map.ts';
 import { type ClassRecord, NEVER_SYNCHRONIZED, type PairRecord } from '../catalog/records.ts';
 import { isNbdUri } from '../nbd/uri.ts';
 import type { Link } from '../proxy/link.ts';
@@ -49,8 +48,6 @@ type Work = {
   /** Parted in the middle of its copy, which nobody runs now: the rest is copied after the commit. */
   readonly rest?: boolean;
   readonly notes: string[];
-  /** What of the increment is known before a comparison finds the rest of it. */
-  known?: RegionMap;
 };
 
 /** The word the user typed for a verb of the table. */
@@ -390,8 +387,7 @@ function startCopy(state: State, work: Work, options: VerbOptions): (next: Class
     const { increment, pending } = pair.maps;
     // Until the comparison has ended, everything may differ from the last part.
     if (plan.direction === 'toProxy' && !state.pairRecord(work.id).proxyWritten) {
-      work.known = new RegionMap(state.kernel, pair.regions);
-      work.known.or(increment);
+      pair.beginComparison(state.kernel);
     }
     for (const name of ['increment', 'pending'] as const) pair.stale.add(name);
     increment.setAll();
@@ -422,9 +418,9 @@ async function copyOf(
 ): Promise<PairReport['copy']> {
   const record = state.pairRecord(work.id);
   try {
-    return await runCopy(state, link, record, work.plan!, { ...options, known: work.known });
+    return await runCopy(state, link, record, work.plan!, options);
   } finally {
-    work.known?.release();
+    state.pairs.get(work.id)?.dropKnown();
   }
 }
 
@@ -582,6 +578,10 @@ function spreadRestore(
     const pair = state.pair(sibling);
     pair.stale.add(map);
     pair.maps[map].or(restored);
+    if (map === 'pending') {
+      pair.stale.add('increment');
+      pair.maps.increment.or(restored);
+    }
     return (next: ClassRecord) => {
       const own = next.pairs.find((p) => p.id === sibling.id)!;
       if (direction !== 'keep') own.direction = direction;

@@ -339,7 +339,7 @@ export class Link {
         : () => this.#writeOther(strand, volume, offset, data),
     );
     return onError(
-      chain(written, () => strand.pair.maps.increment.set(regions.first, regions.count)),
+      chain(written, () => strand.pair.addToIncrement(regions)),
       (error) => this.#ground.mirrorFailed(strand, regions, error),
     );
   }
@@ -522,6 +522,8 @@ export class Link {
     try {
       if (step === 'preserve') {
         await this.#copyRegions(pair, source, target, regions);
+        // No comparison will come by here any more.
+        if (record.direction === 'toProxy') pair.addToIncrement(regions);
         reach('write:preserved');
       } else if (step === 'sync-source') {
         await this.#ground.flushVolume(source);
@@ -583,7 +585,7 @@ export class Link {
     try {
       const other = await this.#ground.device(otherOf(strand, volume), 'write');
       await other.write(piece.data, piece.offset);
-      strand.pair.maps.increment.set(piece.regions.first, piece.regions.count);
+      strand.pair.addToIncrement(piece.regions);
       return true;
     } catch (error) {
       await this.#ground.mirrorFailed(strand, piece.regions, error);

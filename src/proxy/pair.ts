@@ -27,6 +27,11 @@ export class Pair {
   readonly maps: Maps;
   readonly files: Partial<Record<MapName, MapFile>>;
   readonly stale = new StaleMaps();
+  /**
+   * While a comparison runs everything counts as different from the last part; this is what is known to
+   * be, and what `increment` becomes when the comparison has ended.
+   */
+  known: RegionMap | undefined;
   /** Regions, each with a number of its own for each time it began to settle. */
   readonly #settling = new Map<number, number>();
   #begun = 0;
@@ -114,6 +119,32 @@ export class Pair {
     for (let region = first; region < first + count; region++) this.#settling.delete(region);
   }
 
+  /** Regions whose content the next snapshot has, and the last one may not have had. */
+  addToIncrement({ first, count }: Run): void {
+    this.maps.increment.set(first, count);
+    this.known?.set(first, count);
+  }
+
+  /** Everything may differ from the last part, until `known` tells what does. */
+  beginComparison(kernel: Kernel): void {
+    this.dropKnown();
+    this.known = new RegionMap(kernel, this.regions);
+    this.known.or(this.maps.increment);
+  }
+
+  /** The comparison has ended. */
+  takeKnown(): void {
+    if (this.known === undefined) return;
+    this.stale.add('increment');
+    this.maps.increment.clearAll();
+    this.maps.increment.or(this.known);
+  }
+
+  dropKnown(): void {
+    this.known?.release();
+    this.known = undefined;
+  }
+
   /** The copy is given up: nothing is pending or settling any more. */
   dropPending(): void {
     this.maps.pending.clearAll();
@@ -196,6 +227,7 @@ export class Pair {
   }
 
   async close(): Promise<void> {
+    this.dropKnown();
     for (const name of MAP_NAMES) {
       await this.files[name]?.close();
       this.maps[name].release();
