@@ -30,7 +30,7 @@ function volumeTable(volumes: readonly VolumeInfo[]): string[] {
   const rows = volumes.map((v) => [
     v.name,
     v.role ?? '-',
-    `${v.status}${v.locked ? ', locked' : ''}`,
+    `${v.status}${v.readOnly ? ', read-only' : ''}${v.locked ? ', locked' : ''}`,
     formatSize(v.size),
     v.offset === 0 ? v.path : `${v.path} at ${v.offset}`,
   ]);

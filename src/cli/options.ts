@@ -48,6 +48,12 @@ export const REGION: OptionRows = {
   region: { value: 'SIZE', describe: 'Tracking unit, a power of two from 4K to 4M (default 64K)' },
 };
 
+export const READ_ONLY: OptionRows = {
+  'read-only': {
+    describe: 'Clients may read it and not write to it; a backup can pull its increment',
+  },
+};
+
 export const NO_WAIT: OptionRows = {
   'no-wait': { describe: 'Come back at once, the server copies on (see `kage serve`)' },
 };

@@ -1,6 +1,9 @@
 /**
  * The started volumes of the open classes as NBD exports `CLASS/VOLUME`. A volume is attached for as
  * long as a connection has its export; verbs that need it unused are refused meanwhile.
+ *
+ * A parted proxy that is started read-only has a second metadata context, its increment, under the name
+ * that backup tools look for: those of a dirty bitmap of QEMU.
  */
 
 import type { AttachedVolume, VolumeInfo } from '../engine/api.ts';
@@ -11,6 +14,10 @@ import type { ServedClasses } from './classes.ts';
 
 /** What a client should move at once at least, bytes. */
 const PREFERRED_BLOCK_SIZE = 4096;
+
+export const INCREMENT = 'qemu:dirty-bitmap:increment';
+/** Flag of its extents. */
+const DIRTY = 1;
 
 export function exportsOf(classes: ServedClasses, zeros: ZeroFinder): NbdExports {
   return {
@@ -52,7 +59,7 @@ function exportOf(
   description: string,
   zeros: ZeroFinder,
 ): NbdExport {
-  const { size } = attached;
+  const { size, increment } = attached;
   const read = (into: Uint8Array, offset: number) => attached.read(into, offset);
   return {
     name,
@@ -60,7 +67,7 @@ function exportOf(
     size,
     readOnly: attached.readOnly,
     preferredBlockSize: PREFERRED_BLOCK_SIZE,
-    contexts: [BASE_ALLOCATION],
+    contexts: increment === undefined ? [BASE_ALLOCATION] : [BASE_ALLOCATION, INCREMENT],
     read,
     write: (from, offset) => attached.write(from, offset),
     async zero(offset, length, punch) {
@@ -70,6 +77,11 @@ function exportOf(
       else await write(offset, length);
     },
     flush: () => attached.flush(),
-    status: (_context, offset, length) => zeros.extents(read, offset, length),
+    status(context, offset, length) {
+      if (context !== INCREMENT || !increment) return zeros.extents(read, offset, length);
+      return increment
+        .runs(offset, length)
+        .map((run) => ({ length: run.length, flags: run.differs ? DIRTY : 0 }));
+    },
   };
 }

@@ -12,7 +12,7 @@ import { ALLOCATION, BASE_ALLOCATION } from './wire.ts';
 const SLICE_BYTES = 256 * 1024 * 1024;
 /** What one answer holds: 512 KiB. */
 const EXTENTS_MAX = 64 * 1024;
-/** An answer that covers so much ends: an export may have to read what it tells of, bytes. */
+/** An answer of `base:allocation` ends here: an export may have to read what it tells of, bytes. */
 const ENOUGH_BYTES = 32 * 1024 * 1024;
 
 export type StatusQuestion = {
@@ -98,7 +98,8 @@ function honest(context: string, flags: number): number {
 
 function isEnough(extents: readonly Extent[], question: StatusQuestion, covered: number): boolean {
   if (covered === 0) return false;
-  const enough = Math.min(question.length, ENOUGH_BYTES);
+  const isRead = question.context === BASE_ALLOCATION;
+  const enough = isRead ? Math.min(question.length, ENOUGH_BYTES) : question.length;
   return question.one || covered >= enough || extents.length > EXTENTS_MAX;
 }
 

@@ -34,6 +34,8 @@ test('options of the verb and those that go everywhere', async () => {
   assert.equal(await candidates('join --re'), ['--region']);
   assert.ok((await candidates('part -')).includes('--instant'));
   assert.ok((await candidates('part a --')).includes('--class'));
+  assert.equal(await candidates('part a --read'), ['--read-only']);
+  assert.equal(await candidates('start a --read'), ['--read-only']);
   assert.equal(await candidates('info --di'), []);
 });
 

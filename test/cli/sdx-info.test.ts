@@ -125,6 +125,14 @@ for (const [state, first, second] of SLICES) {
   });
 }
 
+test('MODE is the access mode of a volume', async () => {
+  const parted = class1({ state: 'parted', joined: false });
+  const volumes = [parted.volumes[0], { ...parted.volumes[1], readOnly: true }];
+  const out = await sdxinfo('-V -e long', { ...parted, volumes });
+  assert.match(out, /^volume Volume1 .* off +on +rw /m);
+  assert.match(out, /^volume Volume2 .* off +on +ro /m);
+});
+
 test('a parted, started proxy is ACTIVE; a side that is INVALID says so', async () => {
   const parted = class1({ state: 'parted', joined: false });
   const volumes = [parted.volumes[0], { ...parted.volumes[1], status: 'ACTIVE' as const }];

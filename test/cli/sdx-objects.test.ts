@@ -99,7 +99,10 @@ test('sdxvolume -R wants a stopped volume', async () => {
 test('sdxvolume -N and -F with names', async () => {
   const w = world();
   assert.is(await w.run(...words('sdxvolume -N -c default -v vm,other -e unlock,allnodes')), 0);
-  assert.equal(w.last('start'), [['vm', 'other'], { unlock: true }]);
+  assert.equal(w.last('start'), [['vm', 'other'], { unlock: true, readOnly: false }]);
+  assert.is(await w.run(...words('sdxvolume -N -c default -v vm -e mode=ro')), 0);
+  assert.equal(w.last('start'), [['vm'], { unlock: false, readOnly: true }]);
+  assert.is(await w.run(...words('sdxvolume -N -c default -v vm -e mode=wo')), 2);
   assert.is(await w.run(...words('sdxvolume -F -c default -v vm -e node=a:b')), 0);
   assert.equal(w.last('stop'), [['vm']]);
   assert.is(await w.run(...words('sdxvolume -F -c default -v nosuch')), 10);
@@ -116,7 +119,7 @@ test('without -v all volumes: joined proxies stay, locked and INVALID ones are t
   const classes = [classInfo({ volumes, pairs: [pair({ joined: true, state: 'joined' })] })];
   const w = world({ classes });
   assert.is(await w.run(...words('sdxvolume -N -c default')), 3);
-  assert.equal(w.last('start'), [['vm'], { unlock: false }]);
+  assert.equal(w.last('start'), [['vm'], { unlock: false, readOnly: false }]);
   assert.is(
     w.err(),
     'WARNING: locked: not started: it is locked (-e unlock starts it)\n' +

@@ -53,9 +53,11 @@ test('join announces only what it overwrites: a new image is nothing', async () 
   assert.match(existing.err(), /^join: vm-proxy \(\/images\/vm.proxy.img\) will be overwritten/);
 });
 
+const PART = { instant: false, unlock: false, readOnly: false };
 const SIMPLE: readonly (readonly [string, readonly unknown[]])[] = [
-  ['part vm-proxy', ['part', ['vm-proxy'], { instant: false, unlock: false }]],
-  ['part a b --instant', ['part', ['a', 'b'], { instant: true, unlock: false }]],
+  ['part vm-proxy', ['part', ['vm-proxy'], PART]],
+  ['part a b --instant', ['part', ['a', 'b'], { ...PART, instant: true }]],
+  ['part a --read-only', ['part', ['a'], { ...PART, readOnly: true }]],
   ['rejoin vm-proxy --differential-only', ['rejoin', ['vm-proxy'], { differentialOnly: true }]],
   ['restore vm-proxy', ['restore', ['vm-proxy'], { keep: false, instant: false }]],
   ['restore vm-proxy --keep --instant', ['restore', ['vm-proxy'], { keep: true, instant: true }]],
@@ -192,6 +194,23 @@ for (const verb of ['start', 'stop', 'lock', 'unlock', 'remove']) {
     assert.match(dry.out(), /^vm: would be /);
   });
 }
+
+test('start says which access mode it is, read-only or not', async () => {
+  const w = world();
+  assert.is(await w.run('start', 'vm', '--read-only'), 0);
+  assert.equal(w.last('start'), [['vm'], { unlock: false, readOnly: true }]);
+  assert.is(w.out(), 'vm: started read-only\n');
+  assert.is(await w.run('start', 'vm'), 0);
+  assert.equal(w.last('start'), [['vm'], { unlock: false, readOnly: false }]);
+});
+
+test('info names the access mode', async () => {
+  const volumes = [volume('vm'), volume('other', { readOnly: true, locked: true })];
+  const w = world({ classes: [classInfo({ volumes, pairs: [] })] });
+  assert.is(await w.run('info'), 0);
+  assert.match(w.out(), /^ *vm +- +ACTIVE {2,}2 MiB/m);
+  assert.match(w.out(), /^ *other +- +ACTIVE, read-only, locked +2 MiB/m);
+});
 
 test('a volume that does not exist gets the nearest name', async () => {
   const w = world();

@@ -57,6 +57,7 @@ test('an export is the attached volume', async () => {
   assert.equal(callsOf(fake, 'attach'), [['vm']]);
   const { target } = open;
   assert.equal([target.name, target.size, target.readOnly], ['db/vm', 4096, false]);
+  assert.equal(target.contexts, ['base:allocation']);
   await target.read(new Uint8Array(7), 1);
   await target.write(new Uint8Array(8), 2);
   await target.zero(3, 9, false);
@@ -73,6 +74,32 @@ test('an export is the attached volume', async () => {
     looked,
     ['close'],
   ]);
+});
+
+test('the increment of a volume is a second context, in the words of a dirty bitmap', async () => {
+  const asked: number[][] = [];
+  const increment = {
+    regionSize: 1024,
+    runs(offset: number, length: number) {
+      asked.push([offset, length]);
+      return [
+        { length: 24, differs: false },
+        { length: 3072, differs: true },
+      ];
+    },
+  };
+  const attach = () => ({ ...attached([]), readOnly: true, increment });
+  const { classes } = served([fakeClass('db', { info: () => ({ volumes: VOLUMES }), attach })]);
+  await classes.enter('db', false);
+  const { target } = (await exportsOf(classes).open('db/vm'))!;
+  assert.ok(target.readOnly);
+  assert.equal(target.contexts, ['base:allocation', 'qemu:dirty-bitmap:increment']);
+  assert.equal(await target.status('qemu:dirty-bitmap:increment', 1000, 3000), [
+    { length: 24, flags: 0 },
+    { length: 3072, flags: 1 },
+  ]);
+  assert.equal(await target.status('base:allocation', 1000, 5), [{ length: 5, flags: 2 }]);
+  assert.equal(asked, [[1000, 3000]]);
 });
 
 test('there is no export by a path, of a class that is not open, or without a class', async () => {

@@ -14,7 +14,13 @@ export type Effect =
   | { readonly kind: 'nothing'; readonly why: string }
   | { readonly kind: 'warning'; readonly text: string }
   /** `key=value` with a fixed set of values; those named in `warn` have no effect here. */
-  | { readonly kind: 'choice'; readonly of: readonly string[]; readonly warn: Warnings };
+  | {
+      readonly kind: 'choice';
+      readonly of: readonly string[];
+      readonly warn: Warnings;
+      /** The value that means `readOnly`. */
+      readonly readOnly?: string;
+    };
 
 type Warnings = Readonly<Record<string, string>>;
 
@@ -30,11 +36,7 @@ export const EFFECTS: Readonly<Record<string, Effect>> = {
   force: { kind: 'nothing', why: 'there is no array session that could not be stopped' },
   waitsync: { kind: 'nothing', why: 'the row of the operation looks for it' },
   nowaitsync: { kind: 'nothing', why: 'the row of the operation looks for it' },
-  mode: {
-    kind: 'choice',
-    of: ['rw', 'ro'],
-    warn: { ro: 'mode=ro: this version has no access modes, the volume is started rw' },
-  },
+  mode: { kind: 'choice', of: ['rw', 'ro'], warn: {}, readOnly: 'ro' },
   pjrm: {
     kind: 'choice',
     of: ['on', 'off'],
@@ -57,6 +59,7 @@ export type Effects = {
   readonly unlock?: boolean;
   readonly restore?: boolean;
   readonly delayMs?: number;
+  readonly readOnly?: boolean;
   readonly warnings: readonly string[];
 };
 
@@ -78,6 +81,7 @@ export function effectsOf(words: SdxWords, letter: string, allowed: readonly str
         throw sdxUsage(words.command, `-${letter} ${key}= must be ${effect.of.join(' or ')}`);
       }
       if (effect.warn[value] !== undefined) warnings.push(effect.warn[value]);
+      if (effect.readOnly === value) effects.readOnly = true;
     }
   }
   return { ...effects, warnings };

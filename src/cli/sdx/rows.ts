@@ -73,7 +73,7 @@ export function volumeRow(volume: VolumeInfo, info: ClassInfo): Row {
       PROXY: pair === undefined ? MISSING : pair.joined ? 'Join' : 'Part',
       SKIP: 'off',
       JRM: 'on',
-      MODE: 'rw',
+      MODE: volume.readOnly ? 'ro' : 'rw',
       ...range(volume.offset, volume.size),
       STATUS: pair?.state === 'joining' ? 'INVALID' : volume.status,
       PSLICE: 'off',

@@ -2,7 +2,7 @@
 
 import { EXIT, KageError } from '../../base/errors.ts';
 import { BLOCK_SIZE } from '../../base/limits.ts';
-import type { ClassInfo, DiskClass, VolumeInfo } from '../../engine/api.ts';
+import type { ClassInfo, DiskClass, StartOptions, VolumeInfo } from '../../engine/api.ts';
 import type { Session } from '../session.ts';
 import { effectsOf, notInThisVersion } from './effects.ts';
 import { operationOf, required, requiredList, type SdxWords, sdxUsage } from './getopt.ts';
@@ -64,16 +64,16 @@ async function startOrStop(
   const known = online
     ? ['allnodes', 'node', 'delay', 'mode', 'nosync', 'unlock']
     : ['allnodes', 'node'];
-  const { unlock, warnings } = effectsOf(words, 'e', known);
+  const { unlock = false, readOnly = false, warnings } = effectsOf(words, 'e', known);
   const named = words.lists.has('v') ? requiredList(words, 'v', 'volume') : undefined;
   let skipped: readonly VolumeInfo[] = [];
   const names = await session.withClass(className, async (diskClass) => {
     const info = await diskClass.info();
-    const all = choose(info, online, unlock === true);
+    const all = choose(info, online, unlock);
     if (named === undefined) skipped = all.skipped;
     const chosen = named ?? all.chosen.map((v) => v.name);
     for (const name of chosen) await session.volumeOf(info.volumes, name, className);
-    if (!session.dryRun) await run(diskClass, chosen, online, unlock === true);
+    if (!session.dryRun) await run(diskClass, chosen, online, { unlock, readOnly });
     return chosen;
   });
   for (const text of warnings) await warn(session, names.join(','), text);
@@ -93,10 +93,10 @@ async function run(
   diskClass: DiskClass,
   names: readonly string[],
   online: boolean,
-  unlock: boolean,
+  how: StartOptions,
 ) {
   if (names.length === 0) return;
-  if (online) await diskClass.start(names, { unlock });
+  if (online) await diskClass.start(names, how);
   else await diskClass.stop(names);
 }
 

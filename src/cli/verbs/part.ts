@@ -1,6 +1,6 @@
 /** `kage part`: split proxies from their masters at one point in time. */
 
-import { COPYING, copyChoices, isSet, listOf } from '../options.ts';
+import { COPYING, copyChoices, isSet, listOf, READ_ONLY } from '../options.ts';
 import { runPairVerb } from '../pair-verbs.ts';
 import type { Verb } from './verb.ts';
 
@@ -16,27 +16,29 @@ export const part: Verb = {
   options: {
     instant: { describe: 'Also while the copy is unfinished; the rest is copied afterwards' },
     unlock: { describe: 'Start the proxy even if it is locked' },
+    ...READ_ONLY,
     ...COPYING,
   },
   examples: [
     ['kage part vm-proxy', 'take a snapshot'],
+    ['kage part vm-proxy --read-only', 'one for a backup, see docs/incremental-backup.md'],
     ['kage part data-proxy log-proxy', 'two volumes at the same instant'],
   ],
   completes: [['proxy']],
 
   run(args, session) {
     const proxies = listOf(args, 'proxy');
-    const choices = copyChoices(args);
     const instant = isSet(args, 'instant');
     const unlock = isSet(args, 'unlock');
+    const readOnly = isSet(args, 'read-only');
+    const own = { ...copyChoices(args), instant, unlock, readOnly };
     return runPairVerb(
       {
         verb: 'part',
         refs: proxies,
         overwrites: false,
         instant,
-        run: (diskClass, how) =>
-          diskClass.part(proxies, { ...session.runOptions, ...choices, instant, unlock, ...how }),
+        run: (diskClass, how) => diskClass.part(proxies, { ...session.runOptions, ...own, ...how }),
       },
       session,
     );
