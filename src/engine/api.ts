@@ -334,7 +334,8 @@ export interface DiskClass {
    * are in use (`wrong-state`).
    */
   start(volumes: readonly VolumeRef[], options?: StartOptions): Promise<void>;
-  stop(volumes: readonly VolumeRef[]): Promise<void>;
+  /** `force`: also while clients use them; their next request is refused. */
+  stop(volumes: readonly VolumeRef[], options?: { force?: boolean }): Promise<void>;
   lock(volumes: readonly VolumeRef[]): Promise<void>;
   unlock(volumes: readonly VolumeRef[]): Promise<void>;
   /** Declares an INVALID volume good. The caller has checked or restored its data. */

@@ -143,8 +143,10 @@ export class OpenClass implements api.OwnClass {
     );
   }
 
-  stop(volumes: readonly api.VolumeRef[]) {
-    return this.#do(async () => members.stopVolumes(this.#state, await this.#volumes(volumes)));
+  stop(volumes: readonly api.VolumeRef[], options: { force?: boolean } = {}) {
+    return this.#do(async () =>
+      members.stopVolumes(this.#state, await this.#volumes(volumes), options),
+    );
   }
 
   lock(volumes: readonly api.VolumeRef[]) {

@@ -476,8 +476,13 @@ export async function startVolumes(
   });
 }
 
-export async function stopVolumes(state: State, volumes: readonly VolumeRecord[]): Promise<void> {
-  for (const volume of volumes) state.requireUnused(volume);
+/** `force`: whoever uses them is refused from then on. */
+export async function stopVolumes(
+  state: State,
+  volumes: readonly VolumeRecord[],
+  { force = false }: { force?: boolean },
+): Promise<void> {
+  if (!force) for (const volume of volumes) state.requireUnused(volume);
   await setFlag(state, volumes, (volume) => {
     volume.started = false;
   });

@@ -88,6 +88,11 @@ export class Connection {
     return this.#transmission === undefined ? 'haggling' : 'transmission';
   }
 
+  /** Name of the export that the client has. */
+  get exportName(): string | undefined {
+    return this.#open?.target.name;
+  }
+
   /** Requests or an option are being worked on, or replies have not left. */
   get busy(): boolean {
     const { running = 0, requests = 0 } = this.#transmission ?? {};

@@ -60,6 +60,11 @@ export interface NbdServer {
   readonly places: readonly Place[];
   readonly metrics: NbdMetrics;
   /**
+   * Closes all connections that have this export, and waits until the export is closed for each of them.
+   * Resolves to false if what they had asked for takes longer than `limitMs`. New ones are let in.
+   */
+  cut(exportName: string, limitMs: number): Promise<boolean>;
+  /**
    * Takes no further clients and requests, waits for what is in flight, closes. Resolves to false if
    * that took longer than `limitMs`; then clients are cut off, and what the exports still work on is
    * theirs to end.
@@ -89,6 +94,7 @@ export async function prepareNbdServer(
     return {
       places: listening.map((each) => each.place),
       metrics: guests.metrics,
+      cut: (exportName, limitMs) => guests.cutOff(exportName, limitMs),
       async stop(limitMs) {
         for (const each of listening) each.close();
         return await guests.leave(limitMs);
@@ -240,6 +246,15 @@ class Guests {
     if (drained) await this.#until(() => this.#all.size === 0, LAST_LINGER_MS, 0);
     this.cut();
     return drained;
+  }
+
+  /** See `NbdServer.cut`. */
+  async cutOff(exportName: string, limitMs: number): Promise<boolean> {
+    // One that has just been given the export shall be seen to have it.
+    await new Promise((resolve) => setImmediate(resolve));
+    const having = () => [...this.#all.keys()].filter((c) => c.exportName === exportName);
+    for (const connection of having()) connection.drop();
+    return await this.#until(() => having().length === 0, limitMs, 0);
   }
 
   /** Closes all sockets at once. */

@@ -115,6 +115,23 @@ test('verbs that need a volume to themselves are refused while it is in use', as
   await master.close();
 });
 
+test('by force a volume is stopped under its clients; what they wrote and flushed is there', async () => {
+  const world = await World.create();
+  await join(world);
+  const master = await world.disks.attach('m');
+  await master.write(Uint8Array.of(7), 3 * REGION);
+  await master.flush();
+  await world.disks.stop(['m'], { force: true });
+  assert.throws(() => master.write(Uint8Array.of(1), 0), /m: was stopped/);
+  assert.throws(() => master.read(new Uint8Array(1), 0), /m: was stopped/);
+  assert.match((await refused(world.disks.attach('m'))).message, /m: is stopped/);
+  await master.close();
+  await world.disks.part(['p']);
+  const proxy = await world.disks.attach('p');
+  assert.equal(await contentOf(proxy), [1, 1, 1, 7, 1, 1, 1, 1]);
+  await proxy.close();
+});
+
 test('what is in use is neither stopped nor forgotten', async () => {
   const world = await World.create();
   const master = await world.disks.attach('m');

@@ -79,9 +79,9 @@ class Peer {
   }
 
   /** To the transmission phase. */
-  async enter(): Promise<void> {
+  async enter(name = 'disk'): Promise<void> {
     await this.hears(18);
-    this.socket.write(bytes(be32(3), option(OPTION.exportName, Buffer.from('disk'))));
+    this.socket.write(bytes(be32(3), option(OPTION.exportName, Buffer.from(name))));
     await this.hears(10);
   }
 }
@@ -186,6 +186,31 @@ test('TCP serves this machine; others only with TLS required, or when it is said
   const insecure = { ...options(), insecure: true };
   const server = await startNbdServer([{ kind: 'tcp', host: '0.0.0.0', port: 0 }], insecure);
   await server.stop(0);
+});
+
+test('the clients of one export are cut off, once what they asked for is done', async () => {
+  const others = new TestExport();
+  others.name = 'other';
+  const target = new TestExport();
+  await serving({ exports: fixedExports([target, others]) }, async ({ server, at }) => {
+    const [one, other] = [new Peer(at), new Peer(at)];
+    await one.enter();
+    await other.enter('other');
+    target.held.add('write');
+    one.socket.write(write(Buffer.from('taken up'), 0));
+    await until('the write runs', () => target.waiting === 1);
+    assert.is(await server.cut('disk', 50), false, 'the write takes its time');
+    await until('it is closed', () => one.closed);
+    target.release();
+    assert.is(await server.cut('disk', HOURS), true);
+    assert.is(target.content.subarray(0, 8).toString(), 'taken up');
+    assert.is(other.closed, false);
+    other.socket.write(read(0, 16));
+    await other.hears(32);
+    const again = new Peer(at);
+    await again.enter();
+    for (const peer of [other, again]) peer.socket.destroy();
+  });
 });
 
 test('more clients than allowed are closed at once, and let in again later', () =>
