@@ -32,7 +32,9 @@ const ENGINE_FOR_CLI = [
   'engine/api',
   'engine/open',
   'engine/images',
+  'control/captive',
   'control/client',
+  'control/execute',
   'control/serve',
 ];
 
@@ -40,7 +42,12 @@ const ENGINE_FOR_CLI = [
 const EDGES: Readonly<Record<string, readonly string[]>> = {
   'cli/main': ['node:fs', 'node:os', 'node:path'],
   'cli/y18n': ['node:util'],
+  'control/captive': ['node:fs', 'node:os', 'node:path'],
+  'control/children': ['node:child_process', 'node:fs'],
   'control/client': ['node:fs', 'node:net', 'node:path'],
+  'control/execute': ['node:fs', 'node:os'],
+  'control/fuse': ['node:child_process', 'node:fs/promises', 'node:path'],
+  'control/mounts': ['node:fs/promises', 'node:path'],
   'control/server': ['node:net'],
   'copy/crew': ['node:os', 'node:worker_threads'],
   'copy/worker': ['node:fs', 'node:worker_threads'],

@@ -45,8 +45,19 @@ function takesValue(word: string): boolean {
 }
 
 export async function parseVerb(verb: Verb, words: readonly string[]): Promise<Args> {
+  if (verb.command !== undefined) return await parseBoth(verb, words);
   refuseLaterOptions(words, verb);
   return plainWords(verb, words) ?? (await parseWords(verb, words));
+}
+
+/** Our words, then `--`, then a command that is none of our business. */
+async function parseBoth(verb: Verb, words: readonly string[]): Promise<Args> {
+  const end = words.indexOf('--');
+  const { command: _, ...plain } = verb;
+  const args = await parseVerb(plain, end < 0 ? words : words.slice(0, end));
+  const command = end < 0 ? [] : words.slice(end + 1);
+  if (command.length > 0) return { ...args, command };
+  throw usageError(`${verb.name} needs -- ${verb.command}`, verb.name);
 }
 
 /** Any words, by yargs. */
@@ -71,7 +82,9 @@ export async function verbHelp(verb: Verb, columns: number): Promise<string> {
   await (await parser(verb, columns)).parse([verb.name, '--help'], {}, (_error, _argv, output) => {
     text = output;
   });
-  return text;
+  if (verb.command === undefined) return text;
+  // The parser has no notation for what follows `--`.
+  return text.replace(verb.takes, `${verb.takes} -- ${verb.command}`);
 }
 
 async function parser(verb: Verb, columns: number, words: readonly string[] = []) {

@@ -47,6 +47,7 @@ async function candidates(
   if (name === 'help') return VERBS.map((v) => [v.name, v.summary]);
   const verb = verbOf(before);
   if (!verb) return [];
+  if (verb.command !== undefined && before.includes('--')) return [FILES];
   if (current.startsWith('-')) return optionNames({ ...verb.options, ...EVERYWHERE });
   return argumentsOf(verb, before, env);
 }

@@ -4,6 +4,7 @@
  */
 
 import { KageError } from '../base/errors.ts';
+import type { Captive, CaptiveOptions } from '../control/captive.ts';
 import type { RunningServer, ServeOptions } from '../control/serve.ts';
 import type { ClassInfo, CopyOptions, DiskClass, ImageReport, RunOptions } from '../engine/api.ts';
 
@@ -37,7 +38,7 @@ export type EngineApi = {
   ): Promise<ImageReport>;
 };
 
-/** The server of a state folder: asked, and started. Both may throw `KageError`. */
+/** The server of a state folder: asked, and started. All may throw `KageError`. */
 export type ServerApi = {
   /** A class of the server that lives in the state folder; undefined: none does, or not this class. */
   openServed(
@@ -45,6 +46,8 @@ export type ServerApi = {
     options: EngineOptions & { create?: boolean },
   ): Promise<DiskClass | undefined>;
   start(options: Omit<ServeOptions, 'clock'>): Promise<RunningServer>;
+  /** Serves volumes until they are given back. */
+  hold(options: Omit<CaptiveOptions, 'clock'>): Promise<Captive>;
 };
 
 /** Where text goes. `write` ends when the text is handed over and fails with EPIPE as `code`. */
@@ -73,6 +76,14 @@ export type CliEnvironment = {
   /** Aborted by Ctrl-C. */
   readonly signal: AbortSignal;
   readonly engine: EngineApi;
+  /**
+   * Runs a command with our streams until it ends; signals that ask us to end go to it meanwhile.
+   * `variables` are added to ours. The status is that of a shell; `problem`: it could not be started.
+   */
+  execute(
+    command: readonly string[],
+    variables: Readonly<Record<string, string>>,
+  ): Promise<{ readonly status: number; readonly problem?: string }>;
   /** Absent: there are no servers. */
   readonly server?: ServerApi;
 };

@@ -6,7 +6,7 @@
 
 type DenoLike = {
   permissions?: {
-    querySync?(query: { name: 'env'; variable: string }): { state: string };
+    querySync?(query: { name: 'env'; variable?: string }): { state: string };
   };
 };
 
@@ -14,18 +14,26 @@ const deno = (globalThis as { Deno?: DenoLike }).Deno;
 
 if (deno !== undefined) {
   const real = process.env;
-  const readable = (name: string): boolean => {
+  const granted = (query: { name: 'env'; variable?: string }): boolean => {
     try {
-      return deno.permissions?.querySync?.({ name: 'env', variable: name }).state === 'granted';
+      return deno.permissions?.querySync?.(query).state === 'granted';
     } catch {
       return false;
     }
   };
+  const readable = (name: string | symbol): name is string =>
+    typeof name === 'string' && granted({ name: 'env', variable: name });
   const env = new Proxy<NodeJS.ProcessEnv>(
     {},
     {
-      get: (_, name) => (typeof name === 'string' && readable(name) ? real[name] : undefined),
-      has: (_, name) => typeof name === 'string' && readable(name) && name in real,
+      get: (_, name) => (readable(name) ? real[name] : undefined),
+      has: (_, name) => readable(name) && name in real,
+      // A command that is run gets all variables, or those that it is given.
+      ownKeys: () => (granted({ name: 'env' }) ? Reflect.ownKeys(real) : []),
+      getOwnPropertyDescriptor: (_, name) =>
+        readable(name) && name in real
+          ? { value: real[name], enumerable: true, configurable: true, writable: true }
+          : undefined,
     },
   );
   Object.defineProperty(process, 'env', { value: env, configurable: true, writable: true });

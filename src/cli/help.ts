@@ -71,7 +71,8 @@ function indented(rows: readonly (readonly [string, string])[]): string[] {
 /** `restore PROXY…` */
 function usage(verb: Verb): string {
   const words = verb.takes.replace(/[<>]/g, '').replace(/\.\./g, '…').toUpperCase();
-  return `${verb.name} ${words}`.trim();
+  const command = verb.command === undefined ? '' : ` -- ${verb.command}`;
+  return `${verb.name} ${words}${command}`.trim();
 }
 
 function optionRows(rows: OptionRows): (readonly [string, string])[] {

@@ -9,6 +9,7 @@ import { hostname } from 'node:os';
 import { basename } from 'node:path';
 import { EXIT, errnoOf, ioError, KageError } from '../base/errors.ts';
 import { CHUNK_SIZE } from '../base/limits.ts';
+import type { Signal } from '../control/execute.ts';
 import { copyImage, diffImages } from '../engine/images.ts';
 import { findImage, listClasses, openClass, readClass, reopenCatalog } from '../engine/open.ts';
 import type { CliEnvironment, Output } from './environment.ts';
@@ -70,9 +71,13 @@ function outputTo(fd: 1 | 2, name: string): Output {
   };
 }
 
+/** Who is asked to end in our place, for as long as a command runs. */
+let passOn: ((signal: Signal) => void) | undefined;
+
 function signalOfInterrupts(): AbortSignal {
   const controller = new AbortController();
-  const interrupt = () => {
+  const interrupt = (signal: Signal) => {
+    if (passOn !== undefined) return passOn(signal);
     if (controller.signal.aborted) process.exit(EXIT.interrupted);
     controller.abort();
   };
@@ -144,8 +149,18 @@ const environment: CliEnvironment = {
     diffImages,
     copyImage,
   },
+  async execute(command, variables) {
+    const { execute } = await import('../control/execute.ts');
+    try {
+      return await execute(command, variables, (pass) => {
+        passOn = pass;
+      });
+    } finally {
+      passOn = undefined;
+    }
+  },
   server: {
-    // Both are loaded by those who need them alone: the others start faster.
+    // All are loaded by those who need them alone: the others start faster.
     async openServed(...words) {
       const { openServed } = await import('../control/client.ts');
       return await openServed(...words);
@@ -153,6 +168,10 @@ const environment: CliEnvironment = {
     async start(options) {
       const { startServer } = await import('../control/serve.ts');
       return await startServer({ ...options, clock: () => performance.now() });
+    },
+    async hold(options) {
+      const { holdVolumes } = await import('../control/captive.ts');
+      return await holdVolumes({ ...options, clock: () => performance.now() });
     },
   },
 };

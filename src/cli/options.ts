@@ -58,6 +58,18 @@ export const NO_WAIT: OptionRows = {
   'no-wait': { describe: 'Come back at once, the server copies on (see `kage serve`)' },
 };
 
+export const DEVICES: OptionRows = {
+  devices: {
+    value: 'DIR',
+    completes: 'folder',
+    describe: 'Also as files DIR/CLASS/dsk/VOLUME (needs nbdfuse)',
+  },
+};
+
+export const FORCE: OptionRows = {
+  force: { describe: 'Also while clients use it: they are cut off' },
+};
+
 /** What a server calls itself as the holder of a class. */
 export const SERVER = 'kage serve';
 

@@ -24,6 +24,8 @@ export type ServedClasses = {
    * opening it throws.
    */
   enter(name: string, create: boolean): Promise<Served | undefined>;
+  /** Looks at an open class again: something has happened to its volumes without a call. */
+  refresh(name: string): Promise<void>;
   /** The volumes of an open class as they looked last. */
   find(name: string): { diskClass: DiskClass; volumes: readonly VolumeInfo[] } | undefined;
   names(): readonly string[];
@@ -40,10 +42,18 @@ type Entry = { readonly diskClass: OwnClass; volumes: readonly VolumeInfo[]; use
 /** Errors that say that there is no such class to be served. */
 const NOT_THERE: readonly ErrorCode[] = ['no-such-object', 'bad-name', 'usage'];
 
-/** `only`: names of the classes to serve; without it all. */
+export type Choice = {
+  /** Names of the classes to serve; without it all. */
+  readonly classes?: readonly string[] | undefined;
+  /** Names of the volumes that clients see; without it all. */
+  readonly volumes?: readonly string[] | undefined;
+  /** Told how the volumes of an open class look, each time before anybody else is. Does not throw. */
+  readonly changed?: ((name: string, volumes: readonly VolumeInfo[]) => Promise<void>) | undefined;
+};
+
 export function serveClasses(
   open: (name: string, create: boolean) => Promise<OwnClass>,
-  only?: readonly string[],
+  choice: Choice = {},
 ): ServedClasses {
   const entries = new Map<string, Entry>();
   const problems = new Map<string, string>();
@@ -54,8 +64,11 @@ export function serveClasses(
     queue = result.catch(() => {});
     return result;
   };
+  const isChosen = ({ name }: VolumeInfo) => choice.volumes?.includes(name) ?? true;
   const refresh = async (entry: Entry) => {
-    entry.volumes = (await entry.diskClass.info()).volumes;
+    entry.volumes = (await entry.diskClass.info()).volumes.filter(isChosen);
+    const { name } = entry.diskClass;
+    if (entries.get(name) === entry) await choice.changed?.(name, entry.volumes);
   };
   const forget = (name: string, entry: Entry) => {
     if (entries.get(name) === entry) entries.delete(name);
@@ -72,6 +85,7 @@ export function serveClasses(
       throw error;
     }
     entries.set(name, entry);
+    await choice.changed?.(name, entry.volumes);
     return entry;
   };
 
@@ -102,7 +116,7 @@ export function serveClasses(
     enter: (name, create) =>
       inTurn(async () => {
         if (closed) throw new KageError('failed', 'the server is about to end');
-        if (only !== undefined && !only.includes(name)) return undefined;
+        if (choice.classes !== undefined && !choice.classes.includes(name)) return undefined;
         const entry = await noted(name, create);
         entry.users++;
         let left: Promise<void> | undefined;
@@ -116,6 +130,10 @@ export function serveClasses(
           },
         };
       }),
+    async refresh(name) {
+      const entry = entries.get(name);
+      if (entry !== undefined) await refresh(entry);
+    },
     find: (name) => entries.get(name),
     names: () => [...entries.keys()],
     looks: () => [...entries.values()].map(({ diskClass }) => diskClass.look()),

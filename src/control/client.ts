@@ -6,7 +6,8 @@ import { resolve } from 'node:path';
 import { KageError } from '../base/errors.ts';
 import type { DiskClass } from '../engine/api.ts';
 import { isNbdUri } from '../nbd/uri.ts';
-import { remote } from './remote.ts';
+import type { Whereabouts } from './protocol.ts';
+import { type Remote, remote } from './remote.ts';
 
 /** A living server greets at once; one that is being started, when it listens. */
 const GREETING_MS = 10_000;
@@ -24,7 +25,27 @@ export async function openServed(
   name: string,
   options: { readonly home: string; readonly create?: boolean },
 ): Promise<DiskClass | undefined> {
-  const path = controlPath(options.home);
+  return await withServer(options.home, async (far, leave) => {
+    const diskClass = await far.openClass(name, { create: options.create ?? false });
+    if (diskClass === undefined) leave();
+    return diskClass;
+  });
+}
+
+/** Where the volumes of the server are that lives in the state folder; undefined: there is none. */
+export async function findServer(home: string): Promise<Whereabouts | undefined> {
+  return await withServer(home, async (far, leave) => {
+    const found = await far.where();
+    leave();
+    return found;
+  });
+}
+
+async function withServer<T>(
+  home: string,
+  work: (far: Remote, leave: () => void) => Promise<T>,
+): Promise<T | undefined> {
+  const path = controlPath(home);
   const socket = await connect(path);
   if (socket === undefined) return undefined;
   const far = remote({
@@ -45,9 +66,7 @@ export async function openServed(
     await far.greeted;
     // Opening a class may take its time.
     clearTimeout(timer);
-    const diskClass = await far.openClass(name, { create: options.create ?? false });
-    if (diskClass === undefined) socket.destroy();
-    return diskClass;
+    return await work(far, () => void socket.destroy());
   } catch (error) {
     socket.destroy();
     throw error;

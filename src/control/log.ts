@@ -13,7 +13,7 @@ type Facts = Readonly<Record<string, string | number | boolean | null>>;
 
 /** Something that happened. The fields behind these depend on `event`. */
 export type ServeEvent = Facts & {
-  readonly event: 'server' | 'class' | 'call' | 'copy' | 'volume' | 'pair' | 'client';
+  readonly event: 'server' | 'class' | 'call' | 'copy' | 'volume' | 'device' | 'pair' | 'client';
   /** One line. */
   readonly text: string;
   readonly failed: boolean;
@@ -36,6 +36,12 @@ function oneLine(text: string): string {
 
 export function serverEvent(text: string, failed: boolean): Untimed {
   return { event: 'server', text, failed };
+}
+
+/** What is wrong with the device file of a volume. */
+export function deviceEvent(name: string, volume: string, problem: string): Untimed {
+  const text = `${volume}: ${problem}`;
+  return { event: 'device', class: name, volume, problem, text, failed: true };
 }
 
 export function classLine(name: string, text: string, failed = false): Untimed {

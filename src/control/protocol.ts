@@ -76,7 +76,19 @@ export type Hello = { readonly kage: 'hello'; readonly protocol: number };
 /** The first line of a server. */
 export type Greeting = { readonly kage: 'control'; readonly protocol: number };
 
+/** Where the volumes of a server are. */
+export type Whereabouts = {
+  /** Of its NBD places; a client adds `CLASS/VOLUME`. */
+  readonly uris: readonly string[];
+  /** Folder of the device files; null: there are none. */
+  readonly devices: string | null;
+  /** The volumes that it exports; null: all. */
+  readonly volumes: readonly string[] | null;
+};
+
 export type Request =
+  /** Answers `Whereabouts`. */
+  | { readonly id: number; readonly where: true }
   /** Opens a class for this connection, which must come first. Answers whether it is served here. */
   | { readonly id: number; readonly open: string; readonly create: boolean }
   | {
@@ -172,6 +184,7 @@ export function asRequest(message: Record<string, unknown>): Request | undefined
   const { id, abort, open, create, method, args } = message;
   if (isCount(abort)) return { abort };
   if (!isCount(id)) return undefined;
+  if (message.where === true) return { id, where: true };
   if (typeof open === 'string') return { id, open, create: create === true };
   if (typeof message.class !== 'string' || typeof method !== 'string') return undefined;
   if (!isMethod(method) || !Array.isArray(args)) return undefined;

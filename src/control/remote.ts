@@ -16,6 +16,7 @@ import {
   pack,
   type Request,
   unpack,
+  type Whereabouts,
   type WireError,
 } from './protocol.ts';
 
@@ -37,6 +38,7 @@ export type Remote = {
   readonly greeted: Promise<void>;
   /** A class of the server; undefined when it does not serve that one. */
   openClass(name: string, options: { create: boolean }): Promise<DiskClass | undefined>;
+  where(): Promise<Whereabouts>;
 };
 
 type Waiting = {
@@ -122,6 +124,7 @@ export function remote(transport: Transport): Remote {
       const served = await request((id) => ({ id, open: name, create }));
       return served === true ? remoteClass(name, request, transport) : undefined;
     },
+    where: async () => (await request((id) => ({ id, where: true }))) as Whereabouts,
   };
 }
 

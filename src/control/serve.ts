@@ -18,8 +18,9 @@ import { type NbdServer, prepareNbdServer } from '../nbd/server.ts';
 import type { TlsOptions } from '../nbd/tls.ts';
 import { formatNbdUri } from '../nbd/uri.ts';
 import { ZeroFinder } from '../nbd/zeros.ts';
-import { type ServedClasses, serveClasses } from './classes.ts';
+import { type Served, type ServedClasses, serveClasses } from './classes.ts';
 import { controlPath } from './client.ts';
+import { type Devices, openDevices } from './devices.ts';
 import { exportsOf } from './exports.ts';
 import { EXPOSITION_TYPE } from './exposition.ts';
 import { type Health, healthAnswer } from './health.ts';
@@ -29,12 +30,14 @@ import {
   classEvent,
   classLine,
   clientLog,
+  deviceEvent,
   type Log,
   logTo,
   messageOf,
   type ServeEvent,
   serverEvent,
 } from './log.ts';
+import { makeWay } from './make-way.ts';
 import { metricsText, type Watched } from './metrics.ts';
 import { type ControlServer, listenControl } from './server.ts';
 import { unfinishedCopies } from './unfinished.ts';
@@ -61,6 +64,12 @@ export type ServeOptions = {
   readonly tls?: Pick<TlsOptions, 'certificate' | 'psk'>;
   /** TCP that other machines reach, without TLS. */
   readonly insecure?: boolean;
+  /** Folder in which started volumes are device files; without it there are none. */
+  readonly devices?: string;
+  /** The volumes that clients see; without it all. */
+  readonly volumes?: readonly string[];
+  /** `if-free`: goes without a control socket when another server of the state folder has it. */
+  readonly control?: 'needed' | 'if-free';
   /** ms, never going back. */
   readonly clock: () => number;
   readonly log: (event: ServeEvent) => void;
@@ -69,9 +78,17 @@ export type ServeOptions = {
 export type RunningServer = {
   /** Of the places; a client adds `CLASS/VOLUME`. `fd:N` for a unix socket that was handed over. */
   readonly uris: readonly string[];
-  readonly control: string;
-  /** Lets clients finish what is under way, closes the classes. Throws if one cannot be closed well. */
-  stop(): Promise<void>;
+  /** Undefined: another server has the control socket. */
+  readonly control: string | undefined;
+  /** Folder of the devices, absolute. */
+  readonly devices: string | undefined;
+  /** A class; undefined: it was told not to serve that one. */
+  enter(name: string): Promise<Served | undefined>;
+  /**
+   * Lets clients finish what is under way, closes the classes. Throws if one cannot be closed well.
+   * `last` runs when all clients are gone and the classes are still open.
+   */
+  stop(last?: () => Promise<void>): Promise<void>;
 };
 
 /**
@@ -88,46 +105,80 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
     ...(options.insecure && { insecure: true }),
   });
   await host.folder(home).create();
-  const classes = serveClasses(async (name, create) => {
-    const { kernel, command } = options;
-    const diskClass = await openClass(name, {
-      home,
-      create,
-      live: true,
-      ...(kernel === undefined ? {} : { kernel }),
-      ...(command === undefined ? {} : { command }),
-      onEvent: (event) => log(classEvent(name, event)),
-    });
-    try {
-      await takeOver(diskClass, log);
-    } catch (error) {
-      // Nobody else could open it as long as this process lives.
-      await diskClass.close().catch(() => {});
-      throw error;
-    }
-    return diskClass;
-  }, options.classes);
+  const parts: Parts = { log };
+  const classes = serveClasses(
+    async (name, create) => {
+      const { kernel, command } = options;
+      const diskClass = await openClass(name, {
+        home,
+        create,
+        live: true,
+        ...(kernel === undefined ? {} : { kernel }),
+        ...(command === undefined ? {} : { command }),
+        onEvent(event) {
+          log(classEvent(name, event));
+          // Its device goes at once.
+          if (event.kind === 'invalid') void classes.refresh(name).catch(() => {});
+        },
+      });
+      try {
+        await takeOver(diskClass, log);
+      } catch (error) {
+        // Nobody else could open it as long as this process lives.
+        await diskClass.close().catch(() => {});
+        throw error;
+      }
+      return diskClass;
+    },
+    {
+      classes: options.classes,
+      volumes: options.volumes,
+      changed: async (name, volumes) => await parts.devices?.match(name, volumes),
+    },
+  );
+  parts.classes = classes;
+  const exports = exportsOf(classes, new ZeroFinder(createKernel(options.kernel), turn));
   const ready = deferred();
   const startedAt = host.now();
   let isReady = false;
-  let nbd: NbdServer | undefined;
-  const control = await listenControl(controlPath(home), {
-    classes,
-    ready: ready.promise,
-    onCall: (call, error) => log(callEvent(call, error)),
-    answer: ({ path }) =>
-      page(path, {
-        ready: isReady,
-        now: host.now(),
-        startedAt,
-        classes: classes.looks(),
-        problems: classes.problems(),
-        nbd: nbd?.metrics ?? new NbdMetrics(),
-      }),
-  });
+  const uris = () => (parts.nbd?.places ?? []).map((place) => uriOf(place, options));
   try {
-    nbd = await startNbd({
-      exports: exportsOf(classes, new ZeroFinder(createKernel(options.kernel), turn)),
+    // What is missing for devices is said before anybody is let in.
+    if (options.devices !== undefined) {
+      parts.devices = await openDevices({
+        folder: options.devices,
+        exports,
+        clock: options.clock,
+        report: (name, volume, problem) => log(deviceEvent(name, volume, problem)),
+      });
+    }
+    const control = listenControl(controlPath(home), {
+      classes,
+      ready: ready.promise,
+      where: () => ({
+        uris: uris(),
+        devices: parts.devices?.folder ?? null,
+        volumes: options.volumes ?? null,
+      }),
+      makeWay: (diskClass, call) =>
+        makeWay(diskClass, call, { ...parts, resolve: (path) => host.resolve(path) }),
+      onCall: (call, error) => log(callEvent(call, error)),
+      answer: ({ path }) =>
+        page(path, {
+          ready: isReady,
+          now: host.now(),
+          startedAt,
+          classes: classes.looks(),
+          problems: classes.problems(),
+          nbd: parts.nbd?.metrics ?? new NbdMetrics(),
+        }),
+    });
+    parts.control = await control.catch((error) => {
+      if (options.control === 'if-free' && isInUse(error)) return undefined;
+      throw error;
+    });
+    parts.nbd = await startNbd({
+      exports,
       clock: options.clock,
       ready: ready.promise,
       onClient: clientLog(log, options.clock),
@@ -135,30 +186,36 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
     await openAll(classes, options, home, log);
   } catch (error) {
     ready.reject(error);
-    await stop(control, nbd, classes, log).catch(() => {});
+    await stop(parts).catch(() => {});
     throw error;
   }
   isReady = true;
   ready.resolve();
-  const server = nbd;
   const again = setInterval(() => void openAgain(classes), AGAIN_MS);
   return {
-    uris: server.places.map((address) =>
-      address.kind === 'fd'
-        ? placeText(address)
-        : formatNbdUri({
-            tls: options.tls !== undefined && address.kind === 'tcp',
-            address,
-            exportName: '',
-            tlsVerifyPeer: true,
-          }),
-    ),
-    control: controlPath(home),
-    async stop() {
+    uris: uris(),
+    control: parts.control === undefined ? undefined : controlPath(home),
+    devices: parts.devices?.folder,
+    enter: (name) => classes.enter(name, false),
+    async stop(last) {
       clearInterval(again);
-      await stop(control, server, classes, log);
+      await stop(parts, last);
     },
   };
+}
+
+function uriOf(address: Place, { tls }: ServeOptions): string {
+  if (address.kind === 'fd') return placeText(address);
+  return formatNbdUri({
+    tls: tls !== undefined && address.kind === 'tcp',
+    address,
+    exportName: '',
+    tlsVerifyPeer: true,
+  });
+}
+
+function isInUse(error: unknown): boolean {
+  return error instanceof KageError && error.code === 'in-use';
 }
 
 function page(path: string, seen: Watched & Health): HttpAnswer {
@@ -233,13 +290,27 @@ async function takeOver(diskClass: OwnClass, log: Log): Promise<void> {
   }
 }
 
-async function stop(
-  control: ControlServer,
-  nbd: NbdServer | undefined,
-  classes: ServedClasses,
-  log: Log,
-): Promise<void> {
-  const [drained = true] = await Promise.all([nbd?.stop(DRAIN_MS), control.stop()]);
+/** What there is of a server, as it comes into being. */
+type Parts = {
+  readonly log: Log;
+  classes?: ServedClasses;
+  devices?: Devices | undefined;
+  control?: ControlServer | undefined;
+  nbd?: NbdServer;
+};
+
+async function stop(parts: Parts, last?: () => Promise<void>): Promise<void> {
+  const { log, classes, devices, control, nbd } = parts;
+  const [drained = true] = await Promise.all([
+    nbd?.stop(DRAIN_MS),
+    control?.stop(),
+    devices?.close(),
+  ]);
   if (!drained) log(serverEvent('clients were cut off', true));
-  await classes.close();
+  let failure: unknown;
+  await last?.().catch((error) => {
+    failure = error;
+  });
+  await classes?.close();
+  if (failure !== undefined) throw failure;
 }

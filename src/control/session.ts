@@ -19,6 +19,7 @@ import {
   type Reply,
   type Request,
   unpack,
+  type Whereabouts,
 } from './protocol.ts';
 
 /** Requests of one client at a time. */
@@ -32,6 +33,9 @@ export type SessionOptions = {
   readonly ready: Promise<unknown>;
   /** `optional`: may be left out when the client does not keep up. */
   readonly send: (line: Uint8Array, optional: boolean) => void;
+  readonly where?: () => Whereabouts;
+  /** Before a call; what it gives is called after it, when the exports know what the call did. */
+  readonly makeWay?: (diskClass: DiskClass, call: Call) => Promise<() => Promise<void>>;
   /** A verb that changes something has ended; `error` undefined: well. */
   readonly onCall?: (call: Extract<Request, { class: string }>, error: unknown) => void;
 };
@@ -60,19 +64,24 @@ export function controlSession(options: SessionOptions): ControlSession {
   const answer = async (request: Extract<Request, { id: number }>, signal: AbortSignal) => {
     await options.ready;
     if ('open' in request) return await open(request);
+    if ('where' in request) return options.where?.();
     const served = classes.get(request.class);
     if (served === undefined) throw new KageError('failed', `class ${request.class}: not opened`);
     const onProgress = (progress: Progress) => {
       if (ending === undefined) reply({ id: request.id, progress }, true);
     };
+    const { diskClass } = served;
+    let giveBack: (() => Promise<void>) | undefined;
     let failure: unknown;
     try {
-      return pack(await call(served.diskClass, request, { signal, onProgress }));
+      if (METHODS[request.method].changes) giveBack = await options.makeWay?.(diskClass, request);
+      return pack(await call(diskClass, request, { signal, onProgress }));
     } catch (error) {
       failure = error;
       throw error;
     } finally {
       await after(served, request, failure);
+      await giveBack?.();
     }
   };
 

@@ -197,11 +197,30 @@ export function world(options: WorldOptions = {}): World {
     version: '0.1.0',
     signal: options.signal ?? new AbortController().signal,
     engine,
+    execute: async (command, variables) =>
+      (record('execute', [command, variables]) as { status: number } | undefined) ?? { status: 0 },
     server: {
       openServed: async (name, how) => (options.served ? engine.openClass(name, how) : undefined),
       start: async (how) => {
         record('start', [how]);
-        return { uris: ['nbd://there'], control: '/state/control.sock', stop: async () => {} };
+        const stop = async () => {};
+        const control = '/state/control.sock';
+        return {
+          uris: ['nbd://there'],
+          control,
+          devices: undefined,
+          enter: async () => undefined,
+          stop,
+        };
+      },
+      hold: async (how) => {
+        record('hold', [how]);
+        const volumes = how.volumes.map((name) => ({
+          name,
+          uri: `nbd://there/${name}`,
+          device: how.devices && `${how.devices}/${how.class}/dsk/${name}`,
+        }));
+        return { home: '/state', volumes, close: async () => void record('give back', []) };
       },
     },
   };

@@ -108,6 +108,17 @@ test('sdxvolume -N and -F with names', async () => {
   assert.is(await w.run(...words('sdxvolume -F -c default -v nosuch')), 10);
 });
 
+test('sdxvolume -F is told to use force, the others have none', async () => {
+  const w = world();
+  assert.is(await w.run(...words('sdxvolume -F -c default -v vm -e allnodes --force')), 0);
+  assert.equal(w.last('stop'), [['vm'], { force: true }]);
+  for (const line of ['sdxvolume -N -c default --force', 'sdxinfo --force']) {
+    const wrong = world();
+    assert.is(await wrong.run(...words(line)), 2);
+    assert.match(wrong.err(), /^ERROR: .*--force/);
+  }
+});
+
 test('without -v all volumes: joined proxies stay, locked and INVALID ones are told', async () => {
   const volumes = [
     volume('vm', { status: 'STOP', role: 'master' }),

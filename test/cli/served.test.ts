@@ -42,6 +42,13 @@ for (const [line, verb, wait] of ROWS) {
   });
 }
 
+test('serve is told of the folder of devices', async () => {
+  const stop = AbortSignal.abort();
+  const w = world({ signal: stop });
+  await w.run('serve', '--devices', '/dev/sfdsk');
+  assert.is((w.last('start')![0] as { devices?: string }).devices, '/dev/sfdsk');
+});
+
 test('the dry run before a verb that overwrites is waited for', async () => {
   const w = world({ served: true });
   await w.run('rejoin', 'vm-proxy', '--no-wait');

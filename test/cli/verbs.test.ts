@@ -212,6 +212,12 @@ test('info names the access mode', async () => {
   assert.match(w.out(), /^ *other +- +ACTIVE, read-only, locked +2 MiB/m);
 });
 
+test('stop is told to use force', async () => {
+  const w = world();
+  assert.is(await w.run('stop', 'vm', '--force'), 0, w.err());
+  assert.equal(w.last('stop'), [['vm'], { force: true }]);
+});
+
 test('a volume that does not exist gets the nearest name', async () => {
   const w = world();
   assert.is(await w.run('start', 'vm-prxy'), 10);

@@ -2,6 +2,7 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { serveClasses } from '../../src/control/classes.ts';
 import { exportsOf as exportsWith } from '../../src/control/exports.ts';
 import { unfinishedCopies } from '../../src/control/unfinished.ts';
 import type { PairInfo } from '../../src/engine/api.ts';
@@ -100,6 +101,27 @@ test('the increment of a volume is a second context, in the words of a dirty bit
   ]);
   assert.equal(await target.status('base:allocation', 1000, 5), [{ length: 5, flags: 2 }]);
   assert.equal(asked, [[1000, 3000]]);
+});
+
+test('only chosen volumes are there, and changes are told before anybody else sees them', async () => {
+  const said: string[] = [];
+  let volumes = VOLUMES;
+  const fake = fakeClass('db', { info: () => ({ volumes }) });
+  const classes = serveClasses(async () => fake.diskClass, {
+    volumes: ['vm', 'p'],
+    async changed(name, now) {
+      said.push(`${name} ${now.map((v) => `${v.name}=${v.status}`).join(' ')}`);
+    },
+  });
+  const held = (await classes.enter('db', false))!;
+  assert.equal(exportsOf(classes).list(), [{ name: 'db/vm', description: 'master' }]);
+  assert.is(await exportsOf(classes).open('db/scratch'), undefined);
+  volumes = VOLUMES.map((v) => (v.name === 'p' ? { ...v, status: 'ACTIVE' } : v));
+  await held.refresh();
+  volumes = VOLUMES.map((v) => ({ ...v, status: 'INVALID' }));
+  await classes.refresh('db');
+  await classes.refresh('other');
+  assert.equal(said, ['db vm=ACTIVE p=STOP', 'db vm=ACTIVE p=ACTIVE', 'db vm=INVALID p=INVALID']);
 });
 
 test('there is no export by a path, of a class that is not open, or without a class', async () => {

@@ -3,7 +3,11 @@
 import { type ServedClasses, serveClasses } from '../../src/control/classes.ts';
 import { METHODS } from '../../src/control/protocol.ts';
 import { type Remote, remote } from '../../src/control/remote.ts';
-import { type ControlSession, controlSession } from '../../src/control/session.ts';
+import {
+  type ControlSession,
+  controlSession,
+  type SessionOptions,
+} from '../../src/control/session.ts';
 import type { OwnClass } from '../../src/engine/api.ts';
 
 export type Call = { readonly method: string; readonly args: readonly unknown[] };
@@ -49,6 +53,7 @@ export function connect(
   classes: ServedClasses,
   ready: Promise<unknown> = Promise.resolve(),
   piece = 1000,
+  more: Partial<SessionOptions> = {},
 ): Line {
   let up = true;
   const deliver = (bytes: Uint8Array, to: (bytes: Uint8Array) => void) => {
@@ -71,6 +76,7 @@ export function connect(
     classes,
     ready,
     send: (line) => deliver(line, (bytes) => far.receive(bytes)),
+    ...more,
   });
   return { far, session, hangUp };
 }
@@ -78,12 +84,15 @@ export function connect(
 /** Classes out of a list of fakes; others do not exist. */
 export function served(fakes: readonly FakeClass[], only?: readonly string[]) {
   const opened: string[] = [];
-  const classes = serveClasses(async (name) => {
-    opened.push(name);
-    const fake = fakes.find((f) => f.diskClass.name === name);
-    if (fake === undefined) throw new Error(`no class ${name}`);
-    fake.closed = false;
-    return fake.diskClass;
-  }, only);
+  const classes = serveClasses(
+    async (name) => {
+      opened.push(name);
+      const fake = fakes.find((f) => f.diskClass.name === name);
+      if (fake === undefined) throw new Error(`no class ${name}`);
+      fake.closed = false;
+      return fake.diskClass;
+    },
+    { classes: only },
+  );
   return { classes, opened };
 }

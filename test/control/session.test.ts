@@ -51,7 +51,10 @@ const ROUNDS: Readonly<Record<Method, readonly [unknown[], unknown[]]>> = {
     [['vm', 'a.img'], { unlock: true }],
     [['vm', '/here/a.img'], { unlock: true }],
   ],
-  stop: [[['vm']], [['vm']]],
+  stop: [
+    [['vm', 'a.img'], { force: true }],
+    [['vm', '/here/a.img'], { force: true }],
+  ],
   lock: [[['vm']], [['vm']]],
   unlock: [[['vm']], [['vm']]],
   fix: [['a.img'], ['/here/a.img']],
@@ -261,6 +264,45 @@ test('a class that this server shall not serve is not opened', async () => {
   assert.is(await far.openClass('default', { create: true }), undefined);
   assert.ok(await far.openClass('db', { create: false }));
   assert.equal(opened, ['db']);
+});
+
+test('the way is made before a call that changes something, and given back after all looked', async () => {
+  const said: string[] = [];
+  const fake = fakeClass('default', {
+    stop: () => void said.push('stop'),
+    info: () => {
+      said.push('look');
+      return { volumes: [] };
+    },
+    start: () => {
+      throw new KageError('wrong-state', 'no');
+    },
+  });
+  const makeWay = async (_: unknown, { method }: { method: string }) => {
+    said.push(`way for ${method}`);
+    if (method === 'remove') throw new KageError('wrong-state', 'vm: is in use');
+    return async () => void said.push('back');
+  };
+  const { far } = connect(served([fake]).classes, undefined, undefined, { makeWay });
+  const diskClass = (await far.openClass('default', { create: false }))!;
+  said.length = 0;
+  await diskClass.stop(['vm']);
+  assert.equal(said, ['way for stop', 'stop', 'look', 'back']);
+  said.length = 0;
+  await thrown(diskClass.start(['vm']));
+  assert.equal(said, ['way for start', 'look', 'back'], 'also when it fails');
+  said.length = 0;
+  const error = await thrown(diskClass.remove(['vm']));
+  assert.is((error as KageError).code, 'wrong-state');
+  assert.equal(callsOf(fake, 'remove'), [], 'it was not called');
+  await diskClass.flush('vm');
+  assert.not.ok(said.includes('way for flush'));
+});
+
+test('a client is told where the volumes are', async () => {
+  const where = { uris: ['nbd://there'], devices: '/dev/x', volumes: null };
+  const { far } = connect(served([]).classes, undefined, undefined, { where: () => where });
+  assert.equal(await far.where(), where);
 });
 
 test('requests wait until the server is ready', async () => {

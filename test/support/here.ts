@@ -47,6 +47,7 @@ export async function runHere(
     exists,
     version: 'test',
     signal: new AbortController().signal,
+    execute: async () => ({ status: 127, problem: 'no commands are run here' }),
     engine: {
       openClass,
       readClass,

@@ -1,5 +1,6 @@
 /** The commands of the manual by name: those that exist, and those that a later version may have. */
 
+import { FORCE, type OptionRows } from '../options.ts';
 import type { Session } from '../session.ts';
 import { sdxclass } from './class.ts';
 import { sdxdisk } from './disk.ts';
@@ -18,6 +19,8 @@ export type SdxCommand = {
   /** Letters without and with a value, also those that are only known to be refused. */
   readonly flags: string;
   readonly valued: string;
+  /** Its own long options, beside those of all. */
+  readonly long?: OptionRows;
   run(words: SdxWords, session: Session): Promise<number | undefined>;
 };
 
@@ -57,11 +60,12 @@ export const SDX_COMMANDS: readonly SdxCommand[] = [
       'sdxvolume -M -c class -d disk -v volume -s blocks [-a jrm=val,pslice=val] [-e delay=msec]',
       'sdxvolume -R -c class -v volume',
       'sdxvolume -N -c class [-v volume,…] [-e {allnodes|node=n},delay=msec,mode=val,nosync,unlock]',
-      'sdxvolume -F -c class [-v volume,…] [-e {allnodes|node=n}]',
+      'sdxvolume -F -c class [-v volume,…] [-e {allnodes|node=n}] [--force]',
     ],
     operations: ['-M', '-R', '-N', '-F'],
     flags: 'MRNFS',
     valued: 'cgdvsae',
+    long: FORCE,
     run: sdxvolume,
   },
   {

@@ -4,7 +4,7 @@
  */
 
 import { KageError } from '../../base/errors.ts';
-import { type Args, COPYING, EVERYWHERE, type OptionRow } from '../options.ts';
+import { type Args, COPYING, EVERYWHERE, type OptionRows } from '../options.ts';
 
 export type SdxWords = {
   readonly command: string;
@@ -19,19 +19,19 @@ export type SdxWords = {
 };
 
 /** The short forms `-q` and `-v` of our own options mean other things here. */
-const LONG: Readonly<Record<string, OptionRow>> = { ...EVERYWHERE, ...COPYING };
+const LONG: OptionRows = { ...EVERYWHERE, ...COPYING };
 
 export function sdxUsage(command: string, message: string): KageError {
   return new KageError('usage', message, { hint: `${command} --help` });
 }
 
-/** `flags` and `valued` are the letters that the command knows. */
+/** `flags` and `valued` are the letters that the command knows, `long` what only it has. */
 export function parseSdx(
   command: string,
   words: readonly string[],
-  flags: string,
-  valued: string,
+  { flags, valued, long }: { flags: string; valued: string; long?: OptionRows },
 ): SdxWords {
+  const known: OptionRows = { ...LONG, ...long };
   const seen = new Set<string>();
   const lists = new Map<string, string[]>();
   const operands: string[] = [];
@@ -45,7 +45,7 @@ export function parseSdx(
   for (let word = queue.shift(); word !== undefined; word = queue.shift()) {
     if (word.startsWith('--')) {
       const [, name, , attached] = /^--([^=]+)(=(.*))?$/.exec(word) ?? [];
-      const row = Object.hasOwn(LONG, name) ? LONG[name] : undefined;
+      const row = Object.hasOwn(known, name) ? known[name] : undefined;
       if (row === undefined) throw sdxUsage(command, `unknown option ${word}`);
       args[name] = row.value === undefined ? true : takeValue(`--${name}`, attached ?? '');
     } else if (!word.startsWith('-') || word === '-') {

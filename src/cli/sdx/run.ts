@@ -32,7 +32,7 @@ export async function runSdx(
       await printer.data({ help: command.usage.join('\n') }, helpLines(command));
       return EXIT.done;
     }
-    const words = parseSdx(name, argv, command.flags, command.valued);
+    const words = parseSdx(name, argv, command);
     const session = new Session(env, printer, words.args, [name, ...argv].join(' '));
     return (await command.run(words, session)) ?? EXIT.done;
   } catch (error) {

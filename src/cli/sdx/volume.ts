@@ -2,7 +2,8 @@
 
 import { EXIT, KageError } from '../../base/errors.ts';
 import { BLOCK_SIZE } from '../../base/limits.ts';
-import type { ClassInfo, DiskClass, StartOptions, VolumeInfo } from '../../engine/api.ts';
+import type { ClassInfo, VolumeInfo } from '../../engine/api.ts';
+import { isSet } from '../options.ts';
 import type { Session } from '../session.ts';
 import { effectsOf, notInThisVersion } from './effects.ts';
 import { operationOf, required, requiredList, type SdxWords, sdxUsage } from './getopt.ts';
@@ -12,6 +13,9 @@ export async function sdxvolume(words: SdxWords, session: Session): Promise<numb
   const operation = operationOf(words, 'MRNFS');
   if (words.lists.has('g')) throw notInThisVersion('groups');
   if (operation === 'S') throw notInThisVersion('expanding volumes (-S)');
+  if (isSet(words.args, 'force') && operation !== 'F') {
+    throw sdxUsage('sdxvolume', '--force goes with -F only');
+  }
   const className = required(words, 'c', 'class');
   if (operation === 'M') return make(words, className, session);
   if (operation === 'R') return remove(words, className, session);
@@ -65,6 +69,7 @@ async function startOrStop(
     ? ['allnodes', 'node', 'delay', 'mode', 'nosync', 'unlock']
     : ['allnodes', 'node'];
   const { unlock = false, readOnly = false, warnings } = effectsOf(words, 'e', known);
+  const force = isSet(words.args, 'force');
   const named = words.lists.has('v') ? requiredList(words, 'v', 'volume') : undefined;
   let skipped: readonly VolumeInfo[] = [];
   const names = await session.withClass(className, async (diskClass) => {
@@ -73,7 +78,10 @@ async function startOrStop(
     if (named === undefined) skipped = all.skipped;
     const chosen = named ?? all.chosen.map((v) => v.name);
     for (const name of chosen) await session.volumeOf(info.volumes, name, className);
-    if (!session.dryRun) await run(diskClass, chosen, online, { unlock, readOnly });
+    if (!session.dryRun && chosen.length > 0) {
+      if (online) await diskClass.start(chosen, { unlock, readOnly });
+      else await (force ? diskClass.stop(chosen, { force }) : diskClass.stop(chosen));
+    }
     return chosen;
   });
   for (const text of warnings) await warn(session, names.join(','), text);
@@ -87,17 +95,6 @@ async function startOrStop(
     session,
   );
   return skipped.some((v) => v.status === 'INVALID') ? EXIT.partly : EXIT.done;
-}
-
-async function run(
-  diskClass: DiskClass,
-  names: readonly string[],
-  online: boolean,
-  how: StartOptions,
-) {
-  if (names.length === 0) return;
-  if (online) await diskClass.start(names, how);
-  else await diskClass.stop(names);
 }
 
 /** All volumes of the class, without `-v`: those that the operation has something to do for. */

@@ -18,6 +18,7 @@ import { rejoin } from './rejoin.ts';
 import { relate } from './relate.ts';
 import { remove } from './remove.ts';
 import { restore } from './restore.ts';
+import { run } from './run.ts';
 import { serve } from './serve.ts';
 import { start } from './start.ts';
 import { stop } from './stop.ts';
@@ -52,6 +53,7 @@ export const VERBS: readonly Verb[] = [
   diff,
   copy,
   serve,
+  run,
   info,
   classes,
   completion,

@@ -1,10 +1,10 @@
 /** `kage serve`: keeps classes open, exports their volumes over NBD, answers the other commands. */
 
 import { KageError } from '../../base/errors.ts';
-import type { Place, ServeEvent, ServeOptions } from '../../control/serve.ts';
+import type { Place, ServeOptions } from '../../control/serve.ts';
 import type { CliEnvironment } from '../environment.ts';
-import { type Args, isSet, listOf, SERVER, textOf } from '../options.ts';
-import type { Printer } from '../print.ts';
+import { type Args, DEVICES, isSet, listOf, SERVER, textOf } from '../options.ts';
+import { logEvent } from '../serve-log.ts';
 import type { Session } from '../session.ts';
 import type { Verb } from './verb.ts';
 
@@ -57,6 +57,7 @@ export const serve: Verb = {
         'TCP beyond this machine without TLS: whoever reaches the port reads and writes all ' +
         'volumes, and whoever is between reads along',
     },
+    ...DEVICES,
   },
   examples: [
     ['kage serve', 'all classes, on nbd.sock and control.sock in the state folder'],
@@ -65,6 +66,7 @@ export const serve: Verb = {
       'kage serve --nbd tcp:0.0.0.0:10809 --tls-cert cert.pem --tls-key key.pem --tls-client-ca ca.pem',
       'for other machines that have a certificate',
     ],
+    ['kage serve --devices /dev/sfdsk', 'for `mount`, `dd`, `fsck` (as root)'],
     ['nbdinfo --list "nbd+unix:///?socket=$KAGE_HOME/nbd.sock"', 'what is exported'],
   ],
   completes: [[]],
@@ -75,6 +77,7 @@ export const serve: Verb = {
     const places = [...inherited, ...listOf(args, 'nbd').map(placeOf)];
     const classes = listOf(args, 'class');
     const safety = safetyOf(args, places);
+    const devices = textOf(args, 'devices');
     if (dryRun) {
       throw new KageError('usage', 'serve has nothing to try: --dry-run does not go with it');
     }
@@ -85,7 +88,8 @@ export const serve: Verb = {
       ...(classes.length === 0 ? {} : { classes }),
       ...(places.length === 0 ? {} : { places }),
       ...safety,
-      log: (event) => log(event, printer),
+      ...(devices === undefined ? {} : { devices }),
+      log: (event) => logEvent(event, printer, SERVER),
     });
     try {
       // Whoever made the sockets needs no sign, and its own output may be the same stream.
@@ -154,14 +158,4 @@ function interrupted({ env }: Session): Promise<void> {
     if (env.signal.aborted) resolve();
     env.signal.addEventListener('abort', () => resolve());
   });
-}
-
-/** One line of text or JSON on stderr; the work goes on when nobody reads it. */
-function log(event: ServeEvent, printer: Printer): void {
-  const { failed, text } = event;
-  const of = event.class === undefined ? '' : ` ${event.class}:`;
-  const line = printer.options.json
-    ? JSON.stringify({ ...event, time: new Date(event.time).toISOString() })
-    : `kage serve:${of} ${failed ? 'FAILED: ' : ''}${text}`;
-  void printer[failed ? 'warn' : 'say'](line).catch(() => {});
 }

@@ -13,6 +13,8 @@ export type Verb = {
   readonly group: VerbGroup;
   /** Arguments in the notation of yargs: `<master> <proxy>`, `<proxy..>`, `[name]`. */
   readonly takes: string;
+  /** What it takes behind `--`: argument `command`, at least one word, as they are. */
+  readonly command?: string;
   readonly summary: string;
   /** What help says beyond the summary. */
   readonly details?: string;
