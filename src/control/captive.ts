@@ -10,7 +10,7 @@ import path from 'node:path';
 import { KageError } from '../base/errors.ts';
 import { FileHost } from '../device/file-host.ts';
 import type { DiskClass } from '../engine/api.ts';
-import { formatNbdUri, parseNbdUri } from '../nbd/uri.ts';
+import { formatNbdUri, isNbdUri, parseNbdUri } from '../nbd/uri.ts';
 import { findServer, openServed } from './client.ts';
 import type { Whereabouts } from './protocol.ts';
 import { type RunningServer, type ServeOptions, startServer } from './serve.ts';
@@ -65,7 +65,7 @@ export async function holdVolumes(options: CaptiveOptions): Promise<Captive> {
 
 /** Clients come by a socket in a folder that is made for this and that nobody else may enter. */
 async function serveThem(home: string, options: CaptiveOptions): Promise<Captive> {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'kage-run-'));
+  const folder = freshFolder();
   const remove = () => fs.rmSync(folder, { recursive: true, force: true });
   let server: RunningServer | undefined;
   try {
@@ -97,6 +97,15 @@ async function serveThem(home: string, options: CaptiveOptions): Promise<Captive
   }
 }
 
+function freshFolder(): string {
+  try {
+    return fs.mkdtempSync(path.join(os.tmpdir(), 'kage-run-'));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new KageError('not-permitted', `no folder for a socket can be made: ${reason}`);
+  }
+}
+
 /** Gives what stops those again that had to be started. */
 async function startStopped(
   diskClass: DiskClass,
@@ -123,7 +132,11 @@ async function requireFitting(where: Whereabouts, options: CaptiveOptions): Prom
       data: { volume: missing, class: options.class },
     });
   }
-  if (where.uris.length === 0) throw new KageError('failed', 'the server has no place for clients');
+  if (placeOf(where.uris) === undefined) {
+    throw new KageError('not-permitted', 'nobody knows where the sockets of the server are', {
+      hint: 'they were handed to `kage serve` when it was started; give it a --nbd unix:PATH, too',
+    });
+  }
   if (options.devices === undefined) return;
   if (where.devices === (await new FileHost().resolve(options.devices))) return;
   const has = where.devices === null ? 'has no devices' : `has its devices in ${where.devices}`;
@@ -132,11 +145,16 @@ async function requireFitting(where: Whereabouts, options: CaptiveOptions): Prom
   });
 }
 
+/** Unix sockets need no TLS; of those that were handed over (`fd:N`) nobody knows the path. */
+function placeOf(uris: readonly string[]): string | undefined {
+  return uris.find((uri) => uri.startsWith('nbd+unix:')) ?? uris.find((uri) => isNbdUri(uri));
+}
+
 function placesOf(
   { uris, devices }: Pick<Whereabouts, 'uris' | 'devices'>,
   options: CaptiveOptions,
 ): Captive['volumes'] {
-  const place = parseNbdUri(uris.find((uri) => uri.startsWith('nbd+unix:')) ?? uris[0]);
+  const place = parseNbdUri(placeOf(uris)!);
   return options.volumes.map((name) => ({
     name,
     uri: formatNbdUri({ ...place, exportName: `${options.class}/${name}` }),

@@ -55,7 +55,7 @@ export type DeviceFolder = {
 export async function openDeviceFolder(dir: string): Promise<DeviceFolder> {
   for (const tool of ['nbdfuse', 'fusermount3']) await requireTool(tool);
   await fs.access('/dev/fuse', fs.constants.R_OK | fs.constants.W_OK).catch((error) => {
-    throw notPermitted(`/dev/fuse cannot be opened: ${errnoOf(error)}`, 'devices need FUSE');
+    throw notPermitted(`/dev/fuse cannot be opened: ${reasonOf(error)}`, 'devices need FUSE');
   });
   const made = await makeFolders(dir);
   const top = await fs.realpath(dir);

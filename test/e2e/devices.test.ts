@@ -97,7 +97,7 @@ check([], 'a device that is open is in use, one that is mounted only is not', as
 });
 
 check(
-  ['mkfs.ext3', 'fsck.ext3', 'losetup'],
+  ['mkfs.ext3', 'fsck.ext3', 'fsfreeze', 'fstrim'],
   'a mounted file system keeps its volume',
   async (w) => {
     const server = await devices(w);
@@ -118,12 +118,16 @@ check(
     fs.writeFileSync(`${data}/zeros`, Buffer.alloc(4 * MIB));
     fs.rmSync(`${data}/zeros`);
     await run('fstrim', data);
-    await run('umount', data);
     await w.ok(['rejoin', 'vm-proxy']);
-    await w.ok(['part', 'vm-proxy']);
+    fs.writeFileSync(`${data}/late`, 'still in memory');
+    await run('fsfreeze', '-f', data);
+    const parted = await w.run(['part', 'vm-proxy']);
+    await run('fsfreeze', '-u', data);
+    assert.is(parted.status, 0, parted.stderr);
+    await run('umount', data);
     await run('fsck', '-t', 'ext3', '-fn', deviceOf(w, 'vm-proxy'));
     await run('mount', '-t', 'ext3', deviceOf(w, 'vm-proxy'), data);
-    assert.is(fs.readFileSync(`${data}/file`, 'utf8'), 'of the service');
+    assert.is(fs.readFileSync(`${data}/late`, 'utf8'), 'still in memory');
     await run('umount', data);
     assert.is((await w.ok(['verify', 'vm-proxy'])).pairs[0].unexpected, 0);
     await end(server);

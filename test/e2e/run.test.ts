@@ -117,6 +117,20 @@ check(['nbdsh'], 'a living server is used, whatever it serves beside', async (w)
   assert.is((await server.process.ended).status, 0);
 });
 
+check(['qemu-io'], 'a disk is reset by what the last command changed', async (w) => {
+  w.image('db.img', SIZE);
+  await w.ok(['join', w.path('db.img'), w.path('db.golden.img')]);
+  await w.ok(['part', 'db-golden']);
+  for (const round of [1, 2]) {
+    const write = `qemu-io -f raw -c 'write -P ${round} 1M 192k' -c flush "$KAGE_URI"`;
+    assert.is((await script(w, ['db'], write).ended).status, 0);
+    assert.is.not(w.hash('db.img'), w.hash('db.golden.img'));
+    const { copy } = (await w.ok(['restore', 'db-golden', '--keep'])).pairs[0];
+    assert.equal([copy.method, copy.regions], ['differential', 3], copy.reason);
+    assert.is(w.hash('db.img'), w.hash('db.golden.img'));
+  }
+});
+
 check(['nbdinfo'], 'a server of other classes keeps its socket', async (w) => {
   w.image('a.img', SIZE, 1);
   w.image('b.img', SIZE, 2);
