@@ -17,7 +17,7 @@ const MOUNT_NAME = 'kagemusha';
 /** From the start of `nbdfuse` until its file is there, ms. */
 const MOUNT_MS = 20_000;
 /** A device that somebody has just closed is tried again for so long, ms. */
-const BUSY_MS = 1000;
+const BUSY_MS = 500;
 /** From the unmount until `nbdfuse` has ended, ms. */
 const END_MS = 10_000;
 /** Names below which the manual has block and raw devices; here they are the same. */
