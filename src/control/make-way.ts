@@ -76,6 +76,11 @@ export function unusedFor(
   const first = refs(0).map(nameOf);
   const needed = new Set<string>();
   if (method === 'stop' || method === 'remove') for (const name of first) needed.add(name);
+  // Another access mode: the device is made anew with it.
+  const { readOnly = false } = (args[1] ?? {}) as { readOnly?: boolean };
+  const isOther = (name: string) =>
+    info.volumes.some((v) => v.name === name && v.readOnly !== readOnly);
+  if (method === 'start') for (const name of first.filter(isOther)) needed.add(name);
   if (method === 'join') for (const name of refs(1).map(nameOf)) needed.add(name);
   const verb = verbOf(method, args[1]);
   const isLive = (args[1] as { live?: boolean } | null | undefined)?.live === true;

@@ -11,7 +11,12 @@ import { fakeClass } from './rounds.ts';
 
 const test = suite('control: make way');
 
-const volume = (name: string, status = 'ACTIVE') => ({ name, status, path: `/images/${name}.img` });
+const volume = (name: string, status = 'ACTIVE') => ({
+  name,
+  status,
+  readOnly: false,
+  path: `/images/${name}.img`,
+});
 const pair = (proxy: string, more: object) => ({
   master: 'm',
   proxy,
@@ -50,7 +55,8 @@ const ROWS: readonly (readonly [method: string, args: unknown[], names: string[]
   ['break', ['p', {}], []],
   ['break', ['q', {}], ['q']],
   ['break', ['r', { restore: true }], ['m']],
-  ['start', [['m'], {}], []],
+  ['start', [['m', 'off'], {}], []],
+  ['start', [['m', 'off'], { readOnly: true }], ['m']],
   ['lock', [['m']], []],
   ['fix', ['m'], []],
   ['removeClass', [{}], []],

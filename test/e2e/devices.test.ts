@@ -92,6 +92,10 @@ check([], 'a device that is open is in use, one that is mounted only is not', as
   assert.ok(exists(proxy), 'taken back by a verb that failed');
   await w.ok(['restore', 'vm-proxy', '--live']);
   fs.closeSync(master);
+  await w.ok(['start', 'vm', '--read-only']);
+  assert.throws(() => fs.openSync(vm, 'r+'), /EACCES|EROFS/);
+  await w.ok(['start', 'vm']);
+  fs.closeSync(fs.openSync(vm, 'r+'));
   await refused(w, ['add', vm], /is a device of this server, and no image/, 12);
   await end(server);
 });
