@@ -158,7 +158,7 @@ const BUSY = `
 test('info never shows a doubt that is none, while another process commits', () =>
   inWorld(async (w) => {
     await bringTo(w, 'parted', { exclusive: true });
-    const library = pathToFileURL(path.join(path.dirname(BUNDLE), 'index.js')).href;
+    const library = pathToFileURL(path.join(path.dirname(BUNDLE), 'index.mjs')).href;
     const busy = w.start([library, w.home], {
       runtime: [process.execPath, '--input-type=module', '-e', BUSY],
     });
