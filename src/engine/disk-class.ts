@@ -7,6 +7,7 @@ import { KageError } from '../base/errors.ts';
 import { reach } from '../base/faults.ts';
 import { HEARTBEAT_MS } from '../base/limits.ts';
 import type { PairRecord, VolumeRecord } from '../catalog/records.ts';
+import { interrupted } from '../copy/job.ts';
 import { Link } from '../proxy/link.ts';
 import { VERBS, type Verb } from '../proxy/states.ts';
 import { Alive } from './alive.ts';
@@ -405,7 +406,7 @@ export class OpenClass implements api.OwnClass {
         else await begun.copying;
         return begun.answer.report();
       }
-      await Promise.all(begun);
+      await endedOrAborted(begun, options.signal);
     }
   }
 
@@ -545,5 +546,23 @@ export class OpenClass implements api.OwnClass {
       );
     }
     return volume;
+  }
+}
+
+/** Waits for what others run; whoever gives up does not wait for its end. */
+async function endedOrAborted(
+  running: readonly Promise<void>[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  let stop = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(interrupted('waiting for an unfinished copy'));
+  });
+  signal?.addEventListener('abort', stop);
+  if (signal?.aborted) stop();
+  try {
+    await Promise.race([Promise.all(running), aborted]);
+  } finally {
+    signal?.removeEventListener('abort', stop);
   }
 }

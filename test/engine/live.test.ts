@@ -175,6 +175,22 @@ test('a snapshot of a part is the master of that moment, whatever is written the
   );
 });
 
+test('a part that waits for a copy can be given up, and the copy goes on', async () => {
+  const world = await World.create();
+  world.hold();
+  const joining = join(world, false);
+  while ((await Promise.race([joining.then(() => 'done'), world.goOn(1)])) !== 'done');
+  const stop = new AbortController();
+  const part = refused(world.disks.part(['p'], { signal: stop.signal }));
+  await world.turn();
+  stop.abort();
+  assert.is((await part).code, 'interrupted');
+  assert.is((await world.pair()).state, 'joining');
+  await world.finish();
+  for (let i = 0; i < 100 && (await world.pair()).pendingRegions > 0; i++) await world.turn();
+  assert.is((await world.pair()).state, 'joined');
+});
+
 test('an instant part while the first copy runs keeps what clients overwrite', async () => {
   const world = await World.create();
   const master = await world.disks.attach('m');
