@@ -39,5 +39,10 @@ export const EXTENTS_MAX = 240;
 export const HEARTBEAT_MS = 5000;
 /** `delay=` of the manual's commands, ms (gds.md section 9). */
 export const DELAY_MS_MAX = 1000;
+/** How long a service may stand still for an instant, ms: by default, and at most (a day). */
+export const QUIESCE_MS_DEFAULT = 30_000;
+export const QUIESCE_MS_MAX = 24 * 3600 * 1000;
+/** What is waited beyond that for somebody who should have answered by then, ms. */
+export const QUIESCE_SLACK_MS = 5000;
 /** Catalog root, bytes: a larger file is not one of ours. */
 export const ROOT_LENGTH_MAX = 64 * 1024 * 1024;

@@ -59,6 +59,23 @@ export type CopyOptions = RunOptions & {
 
 export type VerifyOptions = RunOptions & Pick<CopyOptions, 'rateBytesPerSec'>;
 
+/**
+ * Makes a service stand still around the instant of a verb. In a `live` class all that is slow is done
+ * before `freeze`, and `thaw` comes right after the instant. Elsewhere nobody tracks what the service
+ * writes: it stands still for the copy that a part needs, and an update is refused.
+ */
+export type Quiesce = {
+  /** Called once, unless the verb is refused before. If it rejects, the verb does, too. */
+  freeze(): Promise<void>;
+  /**
+   * Called once for each `freeze`, whatever happens, also after one that rejected. If it rejects, a verb
+   * that was done rejects with `partly`.
+   */
+  thaw(): Promise<void>;
+  /** The instant comes within this time after the freeze has begun, or not at all: ms, at most a day. */
+  readonly limitMs: number;
+};
+
 export type CopyReport = {
   readonly direction: Direction;
   readonly method: Method;
@@ -363,7 +380,12 @@ export interface DiskClass {
    */
   part(
     proxies: readonly VolumeRef[],
-    options?: CopyOptions & { instant?: boolean; unlock?: boolean; readOnly?: boolean },
+    options?: CopyOptions & {
+      instant?: boolean;
+      unlock?: boolean;
+      readOnly?: boolean;
+      quiesce?: Quiesce;
+    },
   ): Promise<VerbReport>;
   rejoin(
     proxies: readonly VolumeRef[],
@@ -382,7 +404,7 @@ export interface DiskClass {
   ): Promise<VerbReport>;
   update(
     proxies: readonly VolumeRef[],
-    options?: CopyOptions & { instant?: boolean; strictStop?: boolean },
+    options?: CopyOptions & { instant?: boolean; strictStop?: boolean; quiesce?: Quiesce },
   ): Promise<VerbReport>;
   swap(proxy: VolumeRef, options?: CopyOptions): Promise<VerbReport>;
   cancel(proxy: VolumeRef, options?: RunOptions): Promise<VerbReport>;

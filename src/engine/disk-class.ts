@@ -19,6 +19,7 @@ import { describeClass, describeDisk, describeDraft, describeVolume } from './in
 import { joinPair, relatePair } from './join.ts';
 import { lookAt } from './look.ts';
 import * as members from './members.ts';
+import { Stillness } from './quiesce.ts';
 import { finishRemoval, markRemoved } from './removal.ts';
 import type { State } from './state.ts';
 import { lookAgain, takeStamps } from './trust.ts';
@@ -199,8 +200,16 @@ export class OpenClass implements api.OwnClass {
     return this.#verb(options.keep ? 'restoreKeep' : 'restore', proxies, options);
   }
 
-  update(proxies: readonly api.VolumeRef[], options: Parameters<api.DiskClass['update']>[1] = {}) {
-    return this.#verb('update', proxies, options);
+  async update(
+    proxies: readonly api.VolumeRef[],
+    options: Parameters<api.DiskClass['update']>[1] = {},
+  ) {
+    if (options.quiesce && !this.#state.live) {
+      throw new KageError('usage', 'update: a freeze around it needs a server', {
+        hint: 'without one the service must stand still until the copy has ended: stop it yourself',
+      });
+    }
+    return await this.#verb('update', proxies, options);
   }
 
   swap(proxy: api.VolumeRef, options: api.CopyOptions = {}) {
@@ -369,14 +378,26 @@ export class OpenClass implements api.OwnClass {
     return result;
   }
 
-  #verb(verb: Verb, proxies: readonly api.VolumeRef[], options: VerbOptions) {
-    return this.#run(async () => {
+  async #verb(
+    verb: Verb,
+    proxies: readonly api.VolumeRef[],
+    options: VerbOptions & { quiesce?: api.Quiesce },
+  ): Promise<api.VerbReport> {
+    const still = this.#stillness(`${verb} ${proxies.join(', ')}`, options);
+    const begin = async () => {
       const records = await this.#pairs(proxies);
       const busy = await this.#clearTheWay(verb, records, options);
       const isCopying = (pair: number) => this.#copies.has(pair);
-      const all = { ...options, isCopying };
+      const all = { ...options, isCopying, still };
       return busy ?? beginVerb(this.#state, this.#link, verb, records, all);
-    }, options);
+    };
+    const work = this.#run(begin, options);
+    return await (still?.around(work) ?? work);
+  }
+
+  #stillness(what: string, options: VerbOptions & { quiesce?: api.Quiesce }) {
+    const { quiesce, dryRun, signal } = options;
+    return quiesce && !dryRun ? new Stillness(what, quiesce, this.#state.host, signal) : undefined;
   }
 
   /**

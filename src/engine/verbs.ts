@@ -20,6 +20,7 @@ import {
   requireDifferential,
   when,
 } from './plan.ts';
+import type { Stillness } from './quiesce.ts';
 import type { State } from './state.ts';
 import { abandonCopy, lookAgain, rememberDisk } from './trust.ts';
 
@@ -37,6 +38,8 @@ export type VerbOptions = CopyOptions & {
   isCopying?: (pair: number) => boolean;
   /** The proxy image was made by this very call. */
   fresh?: boolean;
+  /** The service stands still around the switch. */
+  still?: Stillness;
 };
 
 /** What one pair goes through in one call. */
@@ -48,6 +51,7 @@ type Work = {
   /** Parted in the middle of its copy, which nobody runs now: the rest is copied after the commit. */
   readonly rest?: boolean;
   readonly notes: string[];
+  takenUp?: boolean;
 };
 
 /** The word the user typed for a verb of the table. */
@@ -89,45 +93,33 @@ export async function beginVerb(
   records: readonly PairRecord[],
   options: VerbOptions,
 ): Promise<Begun> {
-  await state.turn(() => lookAgain(state, records));
-  for (const record of records) await forgetFault(state, record);
-  const works = records.map((record) => prepare(state, verb, record, options));
-  requireOneMaster(state, verb, records);
-  for (const { plan, id } of works) {
-    if (plan === null) continue;
-    const record = state.pairRecord(id);
-    if (options.differentialOnly) {
-      requireDifferential(plan, `${word(verb)} ${names(state, record)}`);
-    }
-    // What cannot be opened is refused now, while nothing is changed.
-    await state.device(state.sideVolume(record, sourceOf(plan.direction)), 'read');
-    await state.requireWritable(state.sideVolume(record, targetOf(plan.direction)));
-  }
+  let works = await prepareAll(state, verb, records, options);
   if (options.dryRun) {
     const dry = await dryReport(state, verb, works);
     return { copies: [], copy: async () => {}, report: () => dry };
   }
+  const { still } = options;
   const reports: Reports = new Map();
-  const copiesFirst = verb === 'part' || verb === 'swap';
-  for (const work of works) {
-    if (work.plan === null || work.rest || !(work.continues || copiesFirst)) continue;
-    await takeUp(state, link, work, options);
-    // Stopped in here, the same command does all of it when it is run again.
-    if (copiesFirst || !state.live) {
-      reports.set(work.id, await copyOf(state, link, work, options));
-    }
+  // Without a server nobody tracks what the service writes: it stands still for the copy, too.
+  if (!still || state.live) await copyBefore(state, link, verb, works, options, reports);
+  if (still && rowsOf(verb, works).length > 0) {
+    works = await freezeAll(state, link, verb, works, { ...options, still }, reports);
+  } else if (still) {
+    for (const { notes } of works) notes.push('nothing was frozen for that');
   }
-  const rows = works.filter((work) => !work.continues || copiesFirst);
+  const rows = rowsOf(verb, works);
   if (rows.length > 0) {
-    await switchOver(state, link, verb, rows, (next) => {
+    const change = (next: ClassRecord) => {
+      still?.requireTime();
       for (const work of rows) effectOf(state, verb, work, options)(next);
-    });
+    };
+    await switchOver(state, link, verb, rows, change, still);
     for (const work of rows) {
       if (VERBS[verb].joined === 'gone') await dropPair(state, work.id);
     }
   }
   const copying = works.filter(
-    ({ plan, rest, id }) => plan !== null && (rest || !copiesFirst) && !reports.has(id),
+    ({ plan, rest, id }) => plan !== null && (rest || !copiesFirst(verb)) && !reports.has(id),
   );
   const pairs = works.map((_, i) => nameOf(records[i], state));
   return {
@@ -146,6 +138,80 @@ export async function beginVerb(
       })),
     }),
   };
+}
+
+/** Looks at the images again, guards every pair and plans its copy; nothing is changed. */
+async function prepareAll(
+  state: State,
+  verb: Verb,
+  records: readonly PairRecord[],
+  options: VerbOptions,
+): Promise<Work[]> {
+  await state.turn(() => lookAgain(state, records));
+  for (const record of records) await forgetFault(state, record);
+  const works = records.map((record) => prepare(state, verb, record, options));
+  requireOneMaster(state, verb, records);
+  for (const { plan, id } of works) {
+    if (plan === null) continue;
+    const record = state.pairRecord(id);
+    if (options.differentialOnly) {
+      requireDifferential(plan, `${word(verb)} ${names(state, record)}`);
+    }
+    // What cannot be opened is refused now, while nothing is changed.
+    await state.device(state.sideVolume(record, sourceOf(plan.direction)), 'read');
+    await state.requireWritable(state.sideVolume(record, targetOf(plan.direction)));
+  }
+  return works;
+}
+
+/** What is slow is done; a side that has failed meanwhile, or was written by others, is seen after the freeze. */
+async function freezeAll(
+  state: State,
+  link: Link,
+  verb: Verb,
+  before: readonly Work[],
+  options: VerbOptions & { still: Stillness },
+  reports: Reports,
+): Promise<Work[]> {
+  const { still } = options;
+  await settleAndSync(state, link, rowsOf(verb, before));
+  await still.freeze();
+  const records = before.map(({ id }) => state.pairRecord(id));
+  const now = await prepareAll(state, verb, records, options);
+  const works = before.map((work, i) => (work.takenUp && work.continues ? work : now[i]));
+  const { signal } = still;
+  await copyBefore(state, link, verb, works, { ...options, signal }, reports);
+  return works;
+}
+
+/** Copies that come before the verb's row, or are all that is left of it. */
+async function copyBefore(
+  state: State,
+  link: Link,
+  verb: Verb,
+  works: readonly Work[],
+  options: VerbOptions,
+  reports: Reports,
+): Promise<void> {
+  for (const work of works) {
+    if (work.plan === null || work.rest || work.takenUp) continue;
+    if (!work.continues && !copiesFirst(verb)) continue;
+    await takeUp(state, link, work, options);
+    work.takenUp = true;
+    // Stopped in here, the same command does all of it when it is run again.
+    if (copiesFirst(verb) || !state.live) {
+      reports.set(work.id, await copyOf(state, link, work, options));
+    }
+  }
+}
+
+function copiesFirst(verb: Verb): boolean {
+  return verb === 'part' || verb === 'swap';
+}
+
+/** Those of which the row is applied. */
+function rowsOf(verb: Verb, works: readonly Work[]): readonly Work[] {
+  return works.filter((work) => !work.continues || copiesFirst(verb));
 }
 
 type Reports = Map<number, PairReport['copy']>;
@@ -435,23 +501,27 @@ async function switchOver(
   verb: Verb,
   works: readonly Work[],
   change: (next: ClassRecord) => void,
+  still: Stillness | undefined,
 ): Promise<void> {
   // Most of what is dirty is synced while clients go on.
-  await settleAndSync(state, link, works);
+  if (state.inUse && still === undefined) await settleAndSync(state, link, works);
   const families = [...new Set(works.map((work) => state.pairRecord(work.id).master))];
   await link.whilePaused(
     families.sort((a, b) => a - b),
     async (resume) => {
-      if (!state.inUse) return await state.commit(change);
-      if (verb !== 'part') {
+      // The last client may have left only now.
+      if (!state.inUse || verb !== 'part') {
         await settleAndSync(state, link, works);
-        return await state.commit(change);
+        await state.commit(change);
+        if (state.live) still?.thaw();
+        return;
       }
       const records = works.map((work) => state.pairRecord(work.id));
       for (const record of records) await link.settle({ record, pair: state.pair(record) });
       await state.commit(change, {
         async switched() {
           resume();
+          still?.thaw();
           for (const id of sidesOf(records)) await state.flushVolume(state.volumeById(id));
         },
       });
