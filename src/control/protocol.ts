@@ -2,7 +2,8 @@
  * What commands and server say on the control socket: one JSON object on each line, UTF-8. The client
  * says hello, the server greets; then the client sends requests, each with a number of its own, and
  * gets for each number any `progress` and in the end one `result` or `error`. Requests of one connection
- * run beside each other. The first byte tells a client from one that speaks HTTP (`http.ts`).
+ * run beside each other. Within a request the server may ask its client to `freeze` and to `thaw`, and is
+ * answered when that is done. The first byte tells a client from one that speaks HTTP (`http.ts`).
  *
  * Bytes travel as base64 in `{"$bytes": …}`, `DATA_LENGTH_MAX` at a time. Nothing here knows sockets.
  */
@@ -98,7 +99,12 @@ export type Request =
       readonly args: readonly unknown[];
     }
   /** Asks the request of that number to stop at a safe point. */
-  | { readonly abort: number };
+  | { readonly abort: number }
+  /** What the request of that number has asked for is done, or has failed. */
+  | { readonly answer: number; readonly of: Question; readonly error?: WireError };
+
+/** What a server asks of its client: commands of the user are run by the user's own process. */
+export type Question = 'freeze' | 'thaw';
 
 export type WireError =
   | {
@@ -111,6 +117,7 @@ export type WireError =
 
 export type Reply =
   | { readonly id: number; readonly progress: Progress }
+  | { readonly id: number; readonly ask: Question }
   | { readonly id: number; readonly result: unknown }
   | { readonly id: number; readonly error: WireError };
 
@@ -181,14 +188,23 @@ function notOurs(why: string): KageError {
 
 /** The request in an object that a client sent; undefined: it is none. */
 export function asRequest(message: Record<string, unknown>): Request | undefined {
-  const { id, abort, open, create, method, args } = message;
+  const { id, abort, answer, open, create, method, args } = message;
   if (isCount(abort)) return { abort };
+  if (isCount(answer)) return answerOf(answer, message);
   if (!isCount(id)) return undefined;
   if (message.where === true) return { id, where: true };
   if (typeof open === 'string') return { id, open, create: create === true };
   if (typeof message.class !== 'string' || typeof method !== 'string') return undefined;
   if (!isMethod(method) || !Array.isArray(args)) return undefined;
   return { id, class: message.class, method, args };
+}
+
+function answerOf(answer: number, { of, error }: Record<string, unknown>): Request | undefined {
+  if (of !== 'freeze' && of !== 'thaw') return undefined;
+  if (error === undefined) return { answer, of };
+  return error === null || typeof error !== 'object'
+    ? undefined
+    : { answer, of, error: error as WireError };
 }
 
 function isCount(value: unknown): value is number {

@@ -4,16 +4,18 @@
  */
 
 import { KageError } from '../base/errors.ts';
-import type { AddRequest, DiskClass, Progress, RunOptions } from '../engine/api.ts';
+import type { AddRequest, DiskClass, Progress, Quiesce, RunOptions } from '../engine/api.ts';
 import {
   DATA_LENGTH_MAX,
   decodeError,
+  encodeError,
   encodeLine,
   lineReader,
   METHODS,
   type Method,
   PROTOCOL,
   pack,
+  type Question,
   type Request,
   unpack,
   type Whereabouts,
@@ -45,7 +47,11 @@ type Waiting = {
   resolve(result: unknown): void;
   reject(error: unknown): void;
   onProgress?: (progress: Progress) => void;
+  quiesce?: Quiesce;
 };
+
+/** Options that hold functions: they do not travel. */
+type Own = RunOptions & { readonly quiesce?: Quiesce };
 
 /** Says hello at once. */
 export function remote(transport: Transport): Remote {
@@ -81,16 +87,31 @@ export function remote(transport: Transport): Remote {
       wait.onProgress?.(message.progress as Progress);
       return;
     }
+    if (message.ask !== undefined) {
+      void answer(id, message.ask as Question, wait.quiesce);
+      return;
+    }
     waiting.delete(id);
     if (message.error !== undefined) wait.reject(decodeError(message.error as WireError));
     else wait.resolve(unpack(message.result));
   };
 
-  const request = (make: (id: number) => Request, options: RunOptions = {}): Promise<unknown> =>
+  const answer = async (id: number, of: Question, quiesce: Quiesce | undefined) => {
+    let error: WireError | undefined;
+    try {
+      await quiesce?.[of]();
+    } catch (thrown) {
+      error = encodeError(thrown);
+    }
+    if (failure !== undefined) return;
+    transport.send(encodeLine({ answer: id, of, ...(error === undefined ? {} : { error }) }));
+  };
+
+  const request = (make: (id: number) => Request, options: Own = {}): Promise<unknown> =>
     new Promise((resolve, reject) => {
       if (failure !== undefined) throw failure;
       const id = ++lastId;
-      const { signal, onProgress } = options;
+      const { signal, onProgress, quiesce } = options;
       const abort = () => transport.send(encodeLine({ abort: id }));
       const settled = () => signal?.removeEventListener('abort', abort);
       waiting.set(id, {
@@ -103,6 +124,7 @@ export function remote(transport: Transport): Remote {
           reject(error);
         },
         ...(onProgress === undefined ? {} : { onProgress }),
+        ...(quiesce === undefined ? {} : { quiesce }),
       });
       transport.send(encodeLine(make(id)));
       signal?.addEventListener('abort', abort);
@@ -143,16 +165,17 @@ function greetingProblem(message: Record<string, unknown>): KageError | undefine
   });
 }
 
-type Ask = (make: (id: number) => Request, options?: RunOptions) => Promise<unknown>;
+type Ask = (make: (id: number) => Request, options?: Own) => Promise<unknown>;
 
 function remoteClass(name: string, ask: Ask, transport: Transport): DiskClass {
   const forward = (method: Method, args: readonly unknown[]) => {
     const { options: at } = METHODS[method];
-    const options = at === undefined ? undefined : (args[at] as RunOptions | undefined);
+    const options = at === undefined ? undefined : (args[at] as Own | undefined);
     const packed = placed(method, args, transport).map(pack);
     if (at !== undefined && options !== undefined) {
-      const { signal: _, onProgress: __, ...plain } = options;
-      packed[at] = plain;
+      const { signal: _, onProgress: __, quiesce, ...plain } = options;
+      const { limitMs } = quiesce ?? {};
+      packed[at] = quiesce === undefined ? plain : { ...plain, quiesce: { limitMs } };
     }
     return ask((id) => ({ id, class: name, method, args: packed }), options);
   };

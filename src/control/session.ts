@@ -5,17 +5,19 @@
  */
 
 import { KageError } from '../base/errors.ts';
-import type { DiskClass, Progress, RunOptions } from '../engine/api.ts';
+import type { DiskClass, Progress, Quiesce, RunOptions } from '../engine/api.ts';
 import type { Served, ServedClasses } from './classes.ts';
 import {
   asRequest,
   DATA_LENGTH_MAX,
+  decodeError,
   encodeError,
   encodeLine,
   lineReader,
   METHODS,
   PROTOCOL,
   pack,
+  type Question,
   type Reply,
   type Request,
   unpack,
@@ -50,6 +52,8 @@ export type ControlSession = {
 };
 
 type Call = Extract<Request, { class: string }>;
+/** Options that hold functions: they do not travel. */
+type Own = RunOptions & { quiesce?: Quiesce };
 
 /** Greets whoever has said hello, also in words of another version, and hears no more of those. */
 export function controlSession(options: SessionOptions): ControlSession {
@@ -58,6 +62,8 @@ export function controlSession(options: SessionOptions): ControlSession {
   const running = new Map<number, AbortController>();
   const works = new Set<Promise<void>>();
   let greeted = false;
+  /** What the client was asked for and has not answered, by request. */
+  const asked = new Map<string, (error?: Error) => void>();
   let ending: Promise<void> | undefined;
   const reply = (message: Reply, optional = false) => options.send(encodeLine(message), optional);
 
@@ -70,12 +76,14 @@ export function controlSession(options: SessionOptions): ControlSession {
     const onProgress = (progress: Progress) => {
       if (ending === undefined) reply({ id: request.id, progress }, true);
     };
+    const quiesce = quiesceOf(request, (question) => ask(request.id, question));
     const { diskClass } = served;
     let giveBack: (() => Promise<void>) | undefined;
     let failure: unknown;
     try {
       if (METHODS[request.method].changes) giveBack = await options.makeWay?.(diskClass, request);
-      return pack(await call(diskClass, request, { signal, onProgress }));
+      const own = { signal, onProgress, ...(quiesce === undefined ? {} : { quiesce }) };
+      return pack(await call(diskClass, request, own));
     } catch (error) {
       failure = error;
       throw error;
@@ -83,6 +91,20 @@ export function controlSession(options: SessionOptions): ControlSession {
       await after(served, request, failure);
       await giveBack?.();
     }
+  };
+
+  const ask = (id: number, question: Question) =>
+    new Promise<void>((resolve, reject) => {
+      const done = (error?: Error) => (error === undefined ? resolve() : reject(error));
+      if (ending !== undefined) return done(unanswered(question));
+      asked.set(`${question} ${id}`, done);
+      reply({ id, ask: question });
+    });
+
+  const answered = ({ answer: id, of, error }: Extract<Request, { answer: number }>) => {
+    const done = asked.get(`${of} ${id}`);
+    asked.delete(`${of} ${id}`);
+    done?.(error === undefined ? undefined : decodeError(error));
   };
 
   const open = async ({ open: name, create }: Extract<Request, { open: string }>) => {
@@ -131,6 +153,7 @@ export function controlSession(options: SessionOptions): ControlSession {
     const request = asRequest(message);
     if (request === undefined) return false;
     if ('abort' in request) running.get(request.abort)?.abort();
+    else if ('answer' in request) answered(request);
     else if (running.has(request.id) || running.size >= REQUESTS_MAX) return false;
     else start(request);
     return true;
@@ -151,6 +174,8 @@ export function controlSession(options: SessionOptions): ControlSession {
     end() {
       ending ??= (async () => {
         for (const controller of running.values()) controller.abort();
+        for (const [key, done] of asked) done(unanswered(key.split(' ')[0] as Question));
+        asked.clear();
         await Promise.all(works);
         for (const served of classes.values()) await served.leave().catch(() => {});
       })();
@@ -159,8 +184,30 @@ export function controlSession(options: SessionOptions): ControlSession {
   };
 }
 
+/** A client that is cut off thaws by itself; what it has not frozen is not frozen. */
+function unanswered(question: Question): KageError | undefined {
+  if (question === 'thaw') return undefined;
+  return new KageError('interrupted', 'the connection ended during the freeze');
+}
+
+/** The freeze that a request is to have, in the hands of its client. */
+function quiesceOf(
+  { method, args }: Call,
+  ask: (question: Question) => Promise<void>,
+): Quiesce | undefined {
+  const at = METHODS[method].options;
+  const options = at === undefined ? undefined : (args[at] as { quiesce?: unknown } | null);
+  const asked = options?.quiesce as { limitMs?: unknown } | null | undefined;
+  if (asked === null || asked === undefined) return undefined;
+  return {
+    limitMs: Number(asked.limitMs),
+    freeze: () => ask('freeze'),
+    thaw: () => ask('thaw'),
+  };
+}
+
 /** Calls the class; `RunOptions` are added to the options where the method has any. */
-async function call(diskClass: DiskClass, request: Call, own: RunOptions): Promise<unknown> {
+async function call(diskClass: DiskClass, request: Call, own: Own): Promise<unknown> {
   const args = request.args.map(unpack);
   const at = METHODS[request.method].options;
   if (at !== undefined) args[at] = { ...(args[at] as object | undefined), ...own };

@@ -4,7 +4,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { KageError } from '../../src/base/errors.ts';
 import { DATA_LENGTH_MAX, METHODS, type Method } from '../../src/control/protocol.ts';
-import type { Progress, RunOptions } from '../../src/engine/api.ts';
+import type { Progress, Quiesce, RunOptions } from '../../src/engine/api.ts';
 import { callsOf, connect, fakeClass, served } from './rounds.ts';
 
 const test = suite('control session');
@@ -229,6 +229,111 @@ test('a client that is gone stops what it waited for, and leaves the class open'
   assert.match(error.message, /the server ended/);
   assert.is(fake.closed, false);
   assert.match((await thrown(diskClass.info())).message, /the server ended/);
+});
+
+/** A part as the engine does it, as far as its client sees it. */
+function parting(log: string[]) {
+  return async (_refs: string[], options: RunOptions & { quiesce: Quiesce }) => {
+    const { quiesce, signal } = options;
+    log.push(`limit ${quiesce.limitMs}`);
+    try {
+      await quiesce.freeze();
+      log.push('switch');
+    } catch (error) {
+      log.push(
+        `no switch: ${(error as Error).message}, ${signal!.aborted ? 'aborted' : 'goes on'}`,
+      );
+      throw error;
+    } finally {
+      await quiesce.thaw();
+      log.push('end');
+    }
+    return 'parted';
+  };
+}
+
+test('a freeze and its thaw are run by the client, where the server asks for them', async () => {
+  for (const method of ['part', 'update'] as const) {
+    const log: string[] = [];
+    const fake = fakeClass('default', { [method]: parting(log) });
+    const { far } = connect(served([fake]).classes);
+    const diskClass = (await far.openClass('default', { create: false }))!;
+    const note = (word: string) => async () => {
+      log.push(word);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      log.push(`${word} done`);
+    };
+    const quiesce = { limitMs: 7, freeze: note('freeze'), thaw: note('thaw') };
+    assert.is((await diskClass[method](['p'], { quiesce })) as unknown, 'parted');
+    const middle = ['freeze', 'freeze done', 'switch', 'thaw', 'thaw done'];
+    assert.equal(log, ['limit 7', ...middle, 'end'], method);
+  }
+});
+
+test('two parts of one client at a time have their own freezes', async () => {
+  const fake = fakeClass('default', { part: parting([]) });
+  const { far } = connect(served([fake]).classes);
+  const diskClass = (await far.openClass('default', { create: false }))!;
+  const log: string[] = [];
+  const quiesce = (name: string, ms: number): Quiesce => ({
+    limitMs: 7,
+    freeze: async () => {
+      await new Promise((resolve) => setTimeout(resolve, ms));
+      log.push(`freeze ${name}`);
+    },
+    thaw: async () => void log.push(`thaw ${name}`),
+  });
+  await Promise.all([
+    diskClass.part(['p'], { quiesce: quiesce('p', 60) }),
+    diskClass.part(['q'], { quiesce: quiesce('q', 5) }),
+  ]);
+  assert.equal(log, ['freeze q', 'thaw q', 'freeze p', 'thaw p']);
+});
+
+test('what a freeze or a thaw throws reaches the server with its code, and comes back', async () => {
+  const log: string[] = [];
+  const fake = fakeClass('default', { part: parting(log) });
+  const { far } = connect(served([fake]).classes);
+  const diskClass = (await far.openClass('default', { create: false }))!;
+  const fail = async () => {
+    throw new KageError('failed', 'ended with status 3', { hint: 'h' });
+  };
+  const freezing = { limitMs: 7, freeze: fail, thaw: async () => {} };
+  const error = (await thrown(diskClass.part(['p'], { quiesce: freezing }))) as KageError;
+  assert.equal([error.code, error.message, error.hint], ['failed', 'ended with status 3', 'h']);
+  assert.equal(log.slice(1), ['no switch: ended with status 3, goes on', 'end']);
+  const thawing = { limitMs: 7, freeze: async () => {}, thaw: fail };
+  assert.is((await thrown(diskClass.part(['p'], { quiesce: thawing }))).message, error.message);
+});
+
+test('a client that is gone during its freeze: the part is given up at once', async () => {
+  const log: string[] = [];
+  const fake = fakeClass('default', { part: parting(log) });
+  const { far, session, hangUp } = connect(served([fake]).classes);
+  const diskClass = (await far.openClass('default', { create: false }))!;
+  let begun = () => {};
+  const freezing = new Promise<void>((resolve) => {
+    begun = resolve;
+  });
+  const thaws: string[] = [];
+  const freeze = () => {
+    begun();
+    return new Promise<void>(() => {});
+  };
+  const quiesce = { limitMs: 7, freeze, thaw: async () => void thaws.push('thaw') };
+  const part = thrown(diskClass.part(['p'], { quiesce }));
+  await freezing;
+  hangUp();
+  await session.end();
+  assert.equal(log.slice(1), ['no switch: the connection ended during the freeze, aborted', 'end']);
+  assert.match((await part).message, /the server ended/);
+  assert.equal(thaws, [], 'left to the client, which knows that it is cut off');
+});
+
+test('an answer that nobody asked for is ignored, one that is none ends the session', async () => {
+  const { session } = connect(served([fakeClass('default')]).classes);
+  assert.is(session.receive(Buffer.from('{"answer":7,"of":"freeze"}\n')), true);
+  assert.is(session.receive(Buffer.from('{"answer":7,"of":"shell"}\n')), false);
 });
 
 test('a class without volumes is closed when its last client leaves', async () => {
