@@ -41,6 +41,7 @@ const ENGINE_FOR_CLI = [
 /** Our portability layer: who imports modules of the runtime, and which. */
 const EDGES: Readonly<Record<string, readonly string[]>> = {
   'cli/main': ['node:fs', 'node:os', 'node:path'],
+  'cli/shell': ['node:child_process'],
   'cli/y18n': ['node:util'],
   'control/captive': ['node:fs', 'node:os', 'node:path'],
   'control/children': ['node:child_process', 'node:fs'],

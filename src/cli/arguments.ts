@@ -6,7 +6,7 @@
 import type { Argv } from 'yargs';
 import { KageError } from '../base/errors.ts';
 import { nearest } from '../base/units.ts';
-import { type Args, EVERYWHERE, LATER, type OptionRow, type OptionRows } from './options.ts';
+import { type Args, EVERYWHERE, type OptionRow, type OptionRows } from './options.ts';
 import { plainWords } from './plain-words.ts';
 import type { Verb } from './verbs/verb.ts';
 
@@ -46,7 +46,6 @@ function takesValue(word: string): boolean {
 
 export async function parseVerb(verb: Verb, words: readonly string[]): Promise<Args> {
   if (verb.command !== undefined) return await parseBoth(verb, words);
-  refuseLaterOptions(words, verb);
   return plainWords(verb, words) ?? (await parseWords(verb, words));
 }
 
@@ -136,12 +135,6 @@ function addOptions(command: Argv, rows: OptionRows, group: string): void {
 
 function describe(row: OptionRow): string {
   return row.value === undefined ? row.describe : `${row.value}: ${row.describe}`;
-}
-
-function refuseLaterOptions(words: readonly string[], verb: Verb): void {
-  const name = LATER.find((n) => words.includes(`--${n}`));
-  if (name === undefined) return;
-  throw usageError(`--${name} is not part of this version`, verb.name);
 }
 
 /** What yargs says, in our words. */

@@ -50,6 +50,32 @@ export type ServerApi = {
   hold(options: Omit<CaptiveOptions, 'clock'>): Promise<Captive>;
 };
 
+/** What a command finds in its environment beside ours. */
+export type ShellVariables = Readonly<Record<string, string>>;
+
+/** A command of the user that runs. */
+export type ShellCommand = {
+  /** Undefined when it has ended well; else how, for people: `ended with status 3`. Never rejects. */
+  readonly ended: Promise<string | undefined>;
+  /** Ends it and what it has started, by force after two seconds. */
+  stop(): void;
+  /** Ends them by force. */
+  kill(): void;
+};
+
+/** Commands of the user, run by `/bin/sh`. */
+export type Shell = {
+  /** Throws `failed` when nothing may be run at all. */
+  start(text: string, variables: ShellVariables): ShellCommand;
+  /** Runs it to its end before this returns, `limitMs` at most. */
+  runNow(text: string, variables: ShellVariables, limitMs: number): void;
+  /**
+   * `work` is called when this process ends, however it does (but by SIGKILL), until the function that
+   * comes back was called.
+   */
+  atEnd(work: () => void): () => void;
+};
+
 /** Where text goes. `write` ends when the text is handed over and fails with EPIPE as `code`. */
 export type Output = {
   write(data: string | Uint8Array): Promise<void>;
@@ -86,6 +112,10 @@ export type CliEnvironment = {
   ): Promise<{ readonly status: number; readonly problem?: string }>;
   /** Absent: there are no servers. */
   readonly server?: ServerApi;
+  /** Absent: no commands can be run. Loaded by those who need it. */
+  readonly shell?: () => Promise<Shell>;
+  /** ms since any moment; never goes back. */
+  clock(): number;
 };
 
 /** State folder: `--home`, KAGE_HOME, /var/lib/kagemusha for root, the XDG state folder. */

@@ -174,6 +174,8 @@ const environment: CliEnvironment = {
       return await holdVolumes({ ...options, clock: () => performance.now() });
     },
   },
+  shell: async () => (await import('./shell.ts')).shell,
+  clock: () => performance.now(),
 };
 
 const name = basename(process.argv[1] ?? 'kage').replace(/\.[cm]?js$/, '');

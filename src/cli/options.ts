@@ -4,7 +4,13 @@
  */
 
 import { KageError } from '../base/errors.ts';
-import { DELAY_MS_MAX, REGION_SIZE_MAX, REGION_SIZE_MIN } from '../base/limits.ts';
+import {
+  DELAY_MS_MAX,
+  QUIESCE_MS_DEFAULT,
+  QUIESCE_MS_MAX,
+  REGION_SIZE_MAX,
+  REGION_SIZE_MIN,
+} from '../base/limits.ts';
 import { formatSize, parseSize } from '../base/units.ts';
 
 export type OptionRow = {
@@ -70,11 +76,17 @@ export const FORCE: OptionRows = {
   force: { describe: 'Also while clients use it: they are cut off' },
 };
 
+export const QUIESCING: OptionRows = {
+  freeze: { value: 'CMD', describe: 'Run by /bin/sh when only the instant is left to be done' },
+  thaw: { value: 'CMD', describe: 'Run right after the instant, and whatever fails' },
+  timeout: {
+    value: 'SECONDS',
+    describe: 'Longest time from the freeze to the instant, and of the thaw (default 30)',
+  },
+};
+
 /** What a server calls itself as the holder of a class. */
 export const SERVER = 'kage serve';
-
-/** Refused with a reason instead of "unknown". */
-export const LATER = ['freeze', 'thaw'] as const;
 
 /** Text of a given option; undefined when absent. */
 export function textOf(args: Args, name: string): string | undefined {
@@ -130,6 +142,38 @@ export function parseDelay(name: string, text: string): number {
   const delayMs = /^\d{1,4}$/.test(text) ? Number(text) : Number.NaN;
   if (delayMs <= DELAY_MS_MAX) return delayMs;
   throw new KageError('usage', `${name} ${text}: must be 0 to ${DELAY_MS_MAX} ms`);
+}
+
+export type QuiesceChoice = {
+  readonly freeze: string;
+  readonly thaw: string;
+  readonly limitMs: number;
+};
+
+/** The options of `QUIESCING`; undefined when none was given. */
+export function quiesceChoice(args: Args): QuiesceChoice | undefined {
+  const freeze = textOf(args, 'freeze');
+  const thaw = textOf(args, 'thaw');
+  const timeout = textOf(args, 'timeout');
+  if (freeze === undefined && thaw === undefined) {
+    if (timeout === undefined) return undefined;
+    throw new KageError('usage', '--timeout is the time limit of --freeze and --thaw');
+  }
+  if (freeze === undefined || thaw === undefined) {
+    throw new KageError('usage', '--freeze and --thaw need each other', {
+      hint: 'a command that does nothing is `true`',
+    });
+  }
+  if (timeout === undefined) return { freeze, thaw, limitMs: QUIESCE_MS_DEFAULT };
+  const limitMs = /^\d{1,5}(\.\d+)?$/.test(timeout)
+    ? Math.round(Number(timeout) * 1000)
+    : Number.NaN;
+  if (limitMs >= 1 && limitMs <= QUIESCE_MS_MAX) return { freeze, thaw, limitMs };
+  const most = QUIESCE_MS_MAX / 1000;
+  throw new KageError(
+    'usage',
+    `--timeout ${timeout}: must be more than 0, at most ${most} seconds`,
+  );
 }
 
 export type CopyChoices = {

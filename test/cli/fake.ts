@@ -155,6 +155,8 @@ export type WorldOptions = {
   /** Runs instead of the answer of one call; may throw. */
   readonly on?: Readonly<Record<string, (...args: never[]) => unknown>>;
   readonly stdout?: Partial<Output>;
+  readonly stderr?: Partial<Output>;
+  readonly shell?: CliEnvironment['shell'];
   readonly signal?: AbortSignal;
   /** A server has the classes open. */
   readonly served?: boolean;
@@ -183,6 +185,7 @@ export function world(options: WorldOptions = {}): World {
       write: async (data) => void err.push(String(data)),
       isTTY: options.isTTY ?? false,
       columns: 80,
+      ...options.stderr,
     },
     stdinIsTTY: options.stdinIsTTY ?? false,
     readStdin: async function* () {
@@ -195,6 +198,8 @@ export function world(options: WorldOptions = {}): World {
     hostName: () => 'node1',
     exists: (path) => options.files?.includes(path) ?? false,
     version: '0.1.0',
+    clock: () => 0,
+    ...(options.shell === undefined ? {} : { shell: options.shell }),
     signal: options.signal ?? new AbortController().signal,
     engine,
     execute: async (command, variables) =>

@@ -2,7 +2,14 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import * as assert from 'uvu/assert';
-import { NODE, type Running, type Runtime, until, type World } from '../support/world.ts';
+import {
+  NODE,
+  type Running,
+  type Runtime,
+  type SpawnOptions,
+  until,
+  type World,
+} from '../support/world.ts';
 
 export type Server = {
   readonly process: Running;
@@ -19,8 +26,9 @@ export async function serve(
   w: World,
   args: readonly string[] = [],
   runtime: Runtime = NODE,
+  env: SpawnOptions['env'] = {},
 ): Promise<Server> {
-  const running = w.start(['serve', ...args], { runtime });
+  const running = w.start(['serve', ...args], { runtime, env });
   w.atEnd(() => running.child.kill('SIGKILL'));
   await until('the server is ready', () => {
     assert.is(running.child.exitCode, null, `${running.stdout}${running.stderr}`);

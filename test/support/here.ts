@@ -46,6 +46,7 @@ export async function runHere(
     hostName: () => undefined,
     exists,
     version: 'test',
+    clock: () => performance.now(),
     signal: new AbortController().signal,
     execute: async () => ({ status: 127, problem: 'no commands are run here' }),
     engine: {

@@ -1,6 +1,14 @@
 /** `kage update`: a fresh snapshot of masters in their parted proxies. */
 
-import { COPYING, copyChoices, isSet, listOf, NO_WAIT } from '../options.ts';
+import {
+  COPYING,
+  copyChoices,
+  isSet,
+  listOf,
+  NO_WAIT,
+  QUIESCING,
+  quiesceChoice,
+} from '../options.ts';
 import { runPairVerb } from '../pair-verbs.ts';
 import type { Verb } from './verb.ts';
 
@@ -11,11 +19,12 @@ export const update: Verb = {
   summary: 'Refresh the snapshot in each parted PROXY; it stays parted',
   details:
     'Copies only what changed on either side. What was written to the proxy is discarded, and ' +
-    'the old snapshot with it.',
+    'the old snapshot with it. --freeze and --thaw are as with `part`, and need a server.',
   arguments: { proxy: 'Parted proxies: volume names or images' },
   options: {
     instant: { describe: 'Use the proxy at once; without a server it copies to the end' },
     ...NO_WAIT,
+    ...QUIESCING,
     ...COPYING,
   },
   examples: [['kage update vm-proxy', 'the snapshot of today in place of the old one']],
@@ -25,6 +34,7 @@ export const update: Verb = {
     const proxies = listOf(args, 'proxy');
     const choices = copyChoices(args);
     const instant = isSet(args, 'instant');
+    const quiesce = quiesceChoice(args);
     return runPairVerb(
       {
         verb: 'update',
@@ -32,6 +42,8 @@ export const update: Verb = {
         noWait: isSet(args, 'no-wait'),
         overwrites: true,
         instant,
+        needsServer: quiesce && '--freeze',
+        quiesce,
         run: (diskClass, how) =>
           diskClass.update(proxies, { ...session.runOptions, ...choices, instant, ...how }),
       },
