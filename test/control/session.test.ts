@@ -331,7 +331,8 @@ test('a client that is gone during its freeze: the part is given up at once', as
 });
 
 test('an answer that nobody asked for is ignored, one that is none ends the session', async () => {
-  const { session } = connect(served([fakeClass('default')]).classes);
+  const { session, far } = connect(served([fakeClass('default')]).classes);
+  await far.greeted;
   assert.is(session.receive(Buffer.from('{"answer":7,"of":"freeze"}\n')), true);
   assert.is(session.receive(Buffer.from('{"answer":7,"of":"shell"}\n')), false);
 });
