@@ -12,6 +12,9 @@ export type Run = { readonly first: number; readonly count: number };
 /** Bits in one page of the file: 4096 bytes less 32 of header. */
 export const PAGE_BITS = (4096 - 32) * 8;
 
+/** Two maps are counted as one in windows of so many bytes. */
+const WINDOW = 65536;
+
 export class RegionMap {
   readonly kernel: Kernel;
   /** Number of regions. */
@@ -62,13 +65,32 @@ export class RegionMap {
 
   /** this := this ∪ other, of the same size. */
   or(other: RegionMap): void {
-    assert(other.regions === this.regions && other.kernel === this.kernel, 'maps do not line up');
+    this.#requireTwin(other);
     this.kernel.or(this.address, other.address, this.byteLength);
     this.#touch(0, this.regions);
   }
 
   count(first = 0, count = this.regions - first): number {
     return this.kernel.count(this.address, first, count);
+  }
+
+  /** Regions that are set in this map or in the other, of the same size. */
+  countUnion(other: RegionMap): number {
+    this.#requireTwin(other);
+    const length = Math.min(WINDOW, this.byteLength);
+    const window = this.kernel.allocate(length);
+    try {
+      let regions = 0;
+      for (let at = 0; at < this.byteLength; at += length) {
+        const bytes = Math.min(length, this.byteLength - at);
+        this.kernel.copy(window, this.address + at, bytes);
+        this.kernel.or(window, other.address + at, bytes);
+        regions += this.kernel.count(window, 0, bytes * 8);
+      }
+      return regions;
+    } finally {
+      this.kernel.release(window);
+    }
   }
 
   isEmpty(): boolean {
@@ -115,6 +137,10 @@ export class RegionMap {
     if (count === 0) return;
     const last = Math.floor((first + count - 1) / PAGE_BITS);
     for (let page = Math.floor(first / PAGE_BITS); page <= last; page++) this.#touched.add(page);
+  }
+
+  #requireTwin(other: RegionMap): void {
+    assert(other.regions === this.regions && other.kernel === this.kernel, 'maps do not line up');
   }
 
   #check(first: number, count: number): void {

@@ -3,7 +3,6 @@
 import { KageError } from '../base/errors.ts';
 import { formatSize, plural } from '../base/units.ts';
 import type { PairRecord } from '../catalog/records.ts';
-import { bytesOf } from '../copy/plan.ts';
 import type { Direction } from '../proxy/states.ts';
 import { sourceOf } from '../proxy/transitions.ts';
 import type { Method } from './api.ts';
@@ -80,22 +79,11 @@ function counted(
 ): { regions: number; bytes: number } {
   const pair = state.pair(record);
   const { pending, changed } = pair.maps;
-  if (changed.isEmpty() || pendingOnly) return sizeOf(pending);
-  if (pending.isEmpty()) return sizeOf(changed);
-  let regions = changed.count();
-  let bytes = bytesOf(changed, pair.regionSize, pair.size);
-  for (const run of pending.runs()) {
-    for (let region = run.first; region < run.first + run.count; region++) {
-      if (changed.has(region)) continue;
-      regions++;
-      bytes += Math.min(pair.regionSize, pair.size - region * pair.regionSize);
-    }
-  }
-  return { regions, bytes };
-
-  function sizeOf(map: typeof pending) {
-    return { regions: map.count(), bytes: bytesOf(map, pair.regionSize, pair.size) };
-  }
+  const regions = pendingOnly ? pending.count() : pending.countUnion(changed);
+  const last = pending.regions - 1;
+  const hasLast = pending.has(last) || (!pendingOnly && changed.has(last));
+  const lastShort = hasLast ? pending.regions * pair.regionSize - pair.size : 0;
+  return { regions, bytes: regions * pair.regionSize - lastShort };
 }
 
 /** What a dry run says of a copy, as far as it can be known before. */

@@ -65,6 +65,12 @@ function run(size: number, steps: readonly Step[]): void {
         model.change(0, size, what === 'setAll');
       }
       compare(map, model.set, first, count);
+      const inOther = new Set(model.set);
+      for (const { first, count } of other.runs()) {
+        for (let i = 0; i < count; i++) inOther.add(first + i);
+      }
+      assert.is(map.countUnion(other), inOther.size);
+      assert.is(other.countUnion(map), inOther.size);
     }
   } finally {
     map.release();
@@ -114,12 +120,26 @@ test('refuses what is outside, and changes nothing', () => {
   map.release();
 });
 
+test('two maps are counted as one over many windows', () => {
+  const map = new RegionMap(kernel, 3_000_001);
+  const other = new RegionMap(kernel, 3_000_001);
+  map.set(0, 1_000_000);
+  other.set(999_999, 2);
+  other.set(3_000_000);
+  assert.is(map.countUnion(other), 1_000_002);
+  other.setAll();
+  assert.is(map.countUnion(other), 3_000_001);
+  map.release();
+  other.release();
+});
+
 test('maps of other sizes or kernels do not mix', () => {
   const map = new RegionMap(kernel, 100);
   const longer = new RegionMap(kernel, 101);
   const foreign = new RegionMap(createKernel('js'), 100);
   assert.throws(() => map.or(longer));
   assert.throws(() => map.or(foreign));
+  assert.throws(() => map.countUnion(longer));
   map.release();
   longer.release();
 });
