@@ -100,7 +100,8 @@ export class FileFolder implements Folder {
 
   async remove(name: string): Promise<void> {
     try {
-      fs.unlinkSync(this.#at(name));
+      // A map of many pieces takes the file system up to a second, in which clients would wait.
+      await fs.promises.unlink(this.#at(name));
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw ioError('removing', this.#at(name), error);
     }
