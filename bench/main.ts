@@ -1,4 +1,4 @@
-/** All benches in order: kernel, start, copy, sparse, rejoin; then the ratios and the report. */
+/** All benches in order: kernel, start, copy, sparse, rejoin, NBD; then the ratios and the report. */
 
 import fs from 'node:fs';
 import os from 'node:os';
@@ -7,6 +7,16 @@ import { equalPair, fullCopies, PEERS } from './copy/copy.bench.ts';
 import { sparseJoin } from './copy/sparse.bench.ts';
 import type { Row } from './harness.ts';
 import { header } from './harness.ts';
+import { amplification } from './nbd/amplification.bench.ts';
+import { killAll } from './nbd/background.ts';
+import { copying } from './nbd/copying.bench.ts';
+import { memory } from './nbd/memory.bench.ts';
+import { pause } from './nbd/pause.bench.ts';
+import { SERVER_PEERS } from './nbd/peers.ts';
+import { restart } from './nbd/restart.bench.ts';
+import { cold, random, sequential } from './nbd/speed.bench.ts';
+import { stall } from './nbd/stall.bench.ts';
+import { tracked } from './nbd/tracked.bench.ts';
 import { rejoin } from './pair/rejoin.bench.ts';
 import type { Place } from './place.ts';
 import { ratiosOf, WORKS } from './report/floors.ts';
@@ -28,9 +38,11 @@ export interface MainOptions {
   out: string | undefined;
 }
 
+type Outcome = { entries: Entry[]; absences?: Absence[] };
+
 const BENCHES: readonly {
   name: string;
-  run: (place: Place) => { entries: Entry[]; absences?: Absence[] };
+  run: (place: Place) => Outcome | Promise<Outcome>;
 }[] = [
   { name: 'kernel', run: kernel },
   { name: `start ${WORKS.info}`, run: info },
@@ -38,6 +50,16 @@ const BENCHES: readonly {
   { name: 'copy full copy 2 GiB', run: fullCopies },
   { name: `copy sparse ${WORKS.sparse}`, run: sparseJoin },
   { name: `pair ${WORKS.rejoin}`, run: rejoin },
+  { name: 'nbd random', run: random },
+  { name: 'nbd cold', run: cold },
+  { name: 'nbd sequential', run: sequential },
+  { name: 'nbd tracked', run: tracked },
+  { name: 'nbd copying', run: copying },
+  { name: 'nbd stall', run: stall },
+  { name: 'nbd pause', run: pause },
+  { name: 'nbd memory', run: memory },
+  { name: 'nbd restart', run: restart },
+  { name: 'nbd amplification', run: amplification },
 ];
 
 export async function main(options: MainOptions): Promise<void> {
@@ -53,22 +75,28 @@ export async function main(options: MainOptions): Promise<void> {
   }
   const dir = fs.mkdtempSync(path.join(options.dir ?? os.tmpdir(), 'kage-bench-'));
   const clean = () => fs.rmSync(dir, { recursive: true, force: true });
-  // A stopped bench leaves no gigabytes behind. It hears of Ctrl-C once a program has ended.
+  // A stopped bench leaves no gigabytes and no servers behind. It hears of Ctrl-C once a program that
+  // it waits for has ended.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => {
+      killAll();
       clean();
       process.exit(130);
     });
   }
   try {
-    const [kage, library] = ['kage.js', 'index.js'].map((name) => {
-      const copy = path.join(dir, name.replace('.js', '.mjs'));
+    // Without a package.json beside it a script is CommonJS, as the command is when it is installed.
+    const [kage, library] = ['kage.js', 'index.mjs'].map((name) => {
+      const copy = path.join(dir, name);
       fs.copyFileSync(path.join(options.root, 'dist', name), copy);
       return copy;
     });
     const { code } = options;
     const place = { dir, kage, library, code, smoke, runtimes: findRuntimes(options.root) };
-    const versions = PEERS.map((peer) => [peer, versionOf(peer) ?? 'not installed']);
+    const versions = [...PEERS, ...SERVER_PEERS].map((peer) => [
+      peer,
+      versionOf(peer) ?? 'not installed',
+    ]);
     const { commit } = header('');
     const results: Results = {
       machine: machine(dir, place.runtimes, Object.fromEntries(versions), commit),
@@ -81,7 +109,7 @@ export async function main(options: MainOptions): Promise<void> {
       const began = performance.now();
       process.stderr.write(`${name} … `);
       try {
-        const { entries, absences } = run(place);
+        const { entries, absences } = await run(place);
         results.entries.push(...entries);
         results.absences.push(...(absences ?? []));
       } catch (error) {

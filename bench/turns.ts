@@ -3,7 +3,7 @@
  * order, so that a busy moment of the machine hits all of them. Minimum and median, no more.
  */
 
-import type { Entry } from './report/result.ts';
+import { type Entry, isRate, type Unit } from './report/result.ts';
 
 export interface Contender {
   name: string;
@@ -50,11 +50,76 @@ export function takeTurns(work: Work): Entry[] {
 export function entryOf(
   { work, runtime, params }: Pick<Work, 'work' | 'runtime' | 'params'>,
   name: string,
-  times: readonly number[],
+  values: readonly number[],
   checksum: string,
+  unit: Unit = 'ms',
 ): Entry {
-  const sorted = [...times].sort((a, b) => a - b);
-  const median = sorted[Math.floor(sorted.length / 2)];
+  const sorted = [...values].sort((a, b) => (isRate(unit) ? b - a : a - b));
   const rounds = sorted.length;
-  return { work, runtime, name, unit: 'ms', best: sorted[0], median, rounds, checksum, params };
+  return {
+    work,
+    runtime,
+    name,
+    unit,
+    best: sorted[0],
+    median: medianOf(values),
+    rounds,
+    checksum,
+    params,
+  };
+}
+
+export function medianOf(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
+}
+
+/** What a contender found out by itself, and figures that are shown beside it (their medians). */
+export interface Figure {
+  work: string;
+  unit: Unit;
+  value: number;
+  beside?: Readonly<Record<string, number>>;
+}
+
+/** A contender that measures: one that is a server, and is asked by a client that counts. */
+export interface Meter {
+  name: string;
+  runtime: string;
+  /** The same works each time. */
+  measure(): Promise<readonly Figure[]>;
+}
+
+/** As `takeTurns`, for meters. `before`: before each turn, in nobody's time. */
+export async function measureInTurns(
+  meters: readonly Meter[],
+  options: {
+    rounds: number;
+    params?: Record<string, string | number>;
+    before?: () => void | Promise<void>;
+  },
+): Promise<Entry[]> {
+  const found: Figure[][] = meters.map(() => []);
+  for (let round = 0; round < options.rounds; round++) {
+    for (let i = 0; i < meters.length; i++) {
+      const at = (i + round) % meters.length;
+      await options.before?.();
+      found[at].push(...(await meters[at].measure()));
+    }
+  }
+  return meters.flatMap(({ name, runtime }, i) => {
+    const works = [...new Set(found[i].map(({ work }) => work))];
+    return works.map((work) => {
+      const figures = found[i].filter((figure) => figure.work === work);
+      const params = { ...options.params, ...mediansBeside(figures) };
+      const values = figures.map(({ value }) => value);
+      return entryOf({ work, runtime, params }, name, values, '', figures[0].unit);
+    });
+  });
+}
+
+function mediansBeside(figures: readonly Figure[]): Record<string, number> {
+  const names = Object.keys(figures[0].beside ?? {});
+  return Object.fromEntries(
+    names.map((name) => [name, medianOf(figures.map(({ beside }) => beside![name]))]),
+  );
 }

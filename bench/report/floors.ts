@@ -3,7 +3,7 @@
  * Floors only rise: one that turns out tame is raised here.
  */
 
-import type { Entry, Ratio } from './result.ts';
+import { type Entry, isRate, type Ratio } from './result.ts';
 
 /** The best of `peers` counts. `ours` and `peers` are names of entries. */
 interface Floor {
@@ -14,6 +14,8 @@ interface Floor {
   called?: string;
   kind: Ratio['kind'];
   floor: number;
+  /** Which rounds are compared; without it the best. Of a latency the best round says little. */
+  by?: 'median';
 }
 
 const WORDS = ['Int32Array', 'BigInt64Array'];
@@ -27,6 +29,50 @@ export const WORKS = {
   sparse: 'join of a sparse 1 TiB image',
   rejoin: 'rejoin after 1 % changed, 8 GiB',
   info: 'kage info',
+  randomRead: 'NBD 4 KiB random read, warm',
+  randomWrite: 'NBD 4 KiB random write, warm',
+  coldRead: 'NBD 4 KiB random read, cold',
+  sequentialRead: 'NBD 1 MiB sequential read',
+  sequentialWrite: 'NBD 1 MiB sequential write',
+  tracked: 'NBD 4 KiB random write, tracked',
+  copyingRead: 'NBD 4 KiB read during a copy',
+  copyingWrite: 'NBD 4 KiB write during a copy',
+  stallRead: 'NBD 4 KiB read beside a stall',
+  stallWrite: 'NBD 4 KiB write beside a stall',
+  pause: 'NBD pause at part, 16 TiB',
+  memory: 'serve, memory of a 16 TiB pair',
+  memoryMore: 'serve, memory of a further pair',
+  restart: 'serve after kill -9, hot set full',
+  amplification: 'NBD 4 KiB random write, bytes written',
+} as const;
+
+/** Works that are measured on Node only; the others on each runtime that is here. */
+export const ON_NODE: ReadonlySet<string> = new Set([
+  WORKS.equal,
+  WORKS.full,
+  WORKS.synced,
+  WORKS.sparse,
+  WORKS.rejoin,
+]);
+
+/** Sides of the works over NBD. */
+export const SIDES = {
+  /** In the place of a side when a whole work is left out. */
+  all: 'all sides',
+  serve: 'kage serve',
+  plain: 'plain volume',
+  tracked: 'parted, tracked',
+  copying: 'joined, being copied',
+  calm: 'no stall',
+  stalling: 'another disk stalls',
+  noPart: 'no part',
+  allWrites: 'all writes',
+  most: 'kage serve, at its most',
+  empty: 'kage serve, no pair yet',
+  stopped: 'after an orderly end',
+  pending: 'instant snapshot, all pending',
+  settled: 'snapshot, nothing pending',
+  limit: 'limit',
 } as const;
 
 export const FLOORS: readonly Floor[] = [
@@ -52,7 +98,33 @@ export const FLOORS: readonly Floor[] = [
   { work: WORKS.sparse, ours: 'kage join', peers: ['limit'], kind: 'time', floor: 1 },
   { work: WORKS.rejoin, ours: 'rejoin', peers: ['our full copy'], kind: 'time', floor: 0.03 },
   { work: WORKS.info, ours: 'kage info', peers: ['bare start'], kind: 'time', floor: 3 },
+  served(WORKS.randomRead, 'qemu-nbd', 2),
+  served(WORKS.randomRead, 'nbdkit file', 0.9),
+  served(WORKS.randomWrite, 'qemu-nbd', 2),
+  served(WORKS.randomWrite, 'nbdkit file', 0.9),
+  served(WORKS.coldRead, 'qemu-nbd', 0.9),
+  served(WORKS.sequentialRead, 'qemu-nbd', 1),
+  served(WORKS.sequentialRead, 'nbdkit file', 0.7),
+  served(WORKS.sequentialWrite, 'qemu-nbd', 1),
+  served(WORKS.sequentialWrite, 'nbdkit file', 0.7),
+  { ...served(WORKS.tracked, SIDES.plain, 0.9), ours: SIDES.tracked },
+  slower(WORKS.copyingRead, SIDES.copying, SIDES.plain, 3),
+  slower(WORKS.copyingWrite, SIDES.copying, SIDES.plain, 3),
+  slower(WORKS.stallRead, SIDES.stalling, SIDES.calm, 1.5),
+  slower(WORKS.stallWrite, SIDES.stalling, SIDES.calm, 1.5),
+  slower(WORKS.pause, SIDES.serve, SIDES.limit, 1),
+  slower(WORKS.memory, SIDES.serve, SIDES.limit, 1),
+  slower(WORKS.memoryMore, SIDES.serve, SIDES.limit, 1),
+  slower(WORKS.restart, SIDES.serve, SIDES.limit, 1),
 ];
+
+function served(work: string, peer: string, floor: number): Floor {
+  return { work, ours: SIDES.serve, peers: [peer], kind: 'speed', floor, by: 'median' };
+}
+
+function slower(work: string, ours: string, peer: string, floor: number): Floor {
+  return { work, ours, peers: [peer], kind: 'time', floor, by: 'median' };
+}
 
 function kernel(work: string, peers: string[], floor: number): Floor {
   const called = peers.length > 1 ? 'best typed array' : undefined;
@@ -65,10 +137,14 @@ export function ratiosOf(entries: readonly Entry[]): Ratio[] {
     const ours = entries.filter((e) => e.work === row.work && e.name === row.ours);
     return ours.flatMap((own) => {
       const peers = entries.filter(
-        (e) => e.work === row.work && e.runtime === own.runtime && row.peers.includes(e.name),
+        (e) =>
+          e.work === row.work &&
+          (e.runtime === own.runtime || e.runtime === '') &&
+          row.peers.includes(e.name),
       );
       if (peers.length === 0) return [];
-      const faster = Math.max(...peers.map((peer) => speedOver(own, peer)).map((s) => 1 / s));
+      const by = row.by ?? 'best';
+      const faster = Math.max(...peers.map((peer) => speedOver(own, peer, by)).map((s) => 1 / s));
       const value = row.kind === 'speed' ? 1 / faster : faster;
       const reached = row.kind === 'speed' ? value >= row.floor : value <= row.floor;
       return [
@@ -88,6 +164,6 @@ export function ratiosOf(entries: readonly Entry[]): Ratio[] {
 }
 
 /** How many times the peer's speed ours is. */
-function speedOver(own: Entry, peer: Entry): number {
-  return own.unit === 'GB/s' ? own.best / peer.best : peer.best / own.best;
+function speedOver(own: Entry, peer: Entry, by: 'best' | 'median'): number {
+  return isRate(own.unit) ? own[by] / peer[by] : peer[by] / own[by];
 }

@@ -2,14 +2,18 @@
 
 import type { Machine } from './machine.ts';
 
+/** `×`: bytes written for each byte that a client wrote. Times and sizes are the better the less they are. */
+export type Unit = 'ms' | 'GB/s' | 'IOPS' | 'MiB/s' | 'MiB' | '×';
+
 /** One contender of one work. */
 export interface Entry {
   /** `copy of an equal pair`; the same words for all that took turns. */
   work: string;
+  /** Empty: a program that runs on none of the three, or a limit for all of them. */
   runtime: string;
   name: string;
-  unit: 'ms' | 'GB/s';
-  /** In the unit, from the fastest round: what a busy machine disturbs least. */
+  unit: Unit;
+  /** In the unit, from the best round: what a busy machine disturbs least. */
   best: number;
   /** In the unit, the middle round. */
   median: number;
@@ -27,7 +31,7 @@ export interface Absence {
   reason: string;
 }
 
-/** We against one peer, both from their fastest rounds. */
+/** We against one peer, both from their best rounds, or both from their middle ones. */
 export interface Ratio {
   work: string;
   runtime: string;
@@ -49,6 +53,11 @@ export interface Results {
   ratios: Ratio[];
 }
 
+/** True for units of which more is better. */
+export function isRate(unit: Unit): boolean {
+  return unit === 'GB/s' || unit === 'IOPS' || unit === 'MiB/s';
+}
+
 /** How far above its floor a ratio is: 1 is the floor itself. */
 export function score(ratio: Ratio): number {
   return ratio.kind === 'speed' ? ratio.value / ratio.floor : ratio.floor / ratio.value;
@@ -67,6 +76,8 @@ export function formatFloor({ kind, floor }: Ratio): string {
 
 export function formatMeasure({ unit }: Entry, value: number): string {
   if (unit === 'GB/s') return `${value.toFixed(value < 10 ? 2 : 1)} GB/s`;
+  if (unit !== 'ms') return `${value.toFixed(value < 100 ? 1 : 0)} ${unit}`;
+  if (value < 1) return `${value.toFixed(3)} ms`;
   if (value < 1000) return `${value.toFixed(value < 10 ? 2 : 0)} ms`;
   return `${(value / 1000).toFixed(2)} s`;
 }

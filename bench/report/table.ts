@@ -11,6 +11,7 @@ import {
 
 const RATIO_HEAD = ['work', 'runtime', 'ours', 'peer', 'our speed', 'our time', 'wanted', ''];
 const ENTRY_HEAD = ['work', 'runtime', 'side', 'best', 'median', 'rounds'];
+const LATENCY_HEAD = ['work', 'runtime', 'side', 'p50', 'p99', 'p99.9', 'rounds'];
 const LINES = ['native', 'wasm', 'twin', 'Int32Array', 'BigInt64Array', 'bytes'];
 const SPEED_HEAD = ['GB/s, best', 'runtime', ...LINES];
 
@@ -20,7 +21,9 @@ export function plain(results: Results): string {
     '',
     ...columns([RATIO_HEAD, ...results.ratios.map(ratioCells)]),
     '',
-    ...columns([ENTRY_HEAD, ...timed(results).map(entryCells)]),
+    ...columns([ENTRY_HEAD, ...programs(results).map(entryCells)]),
+    '',
+    ...columns([LATENCY_HEAD, ...latencies(results).map(latencyCells)]),
     '',
     ...columns([SPEED_HEAD, ...speedRows(results)]),
     ...absences(results).map((line) => `\n${line}`),
@@ -32,8 +35,9 @@ export function markdown(results: Results): string {
   return [
     '# What the bench measured',
     '',
-    'Written by `npm run bench`. Ratios are of the fastest rounds of both sides, which took turns',
-    'in one run on one machine, with the same durability. What each work is: `bench/`.',
+    'Written by `npm run bench`. Ratios are of the best rounds of both sides, with NBD of the median',
+    'ones; the sides took turns in one run on one machine, with the same durability. What each work is:',
+    '`bench/`.',
     '',
     ...head(results).map((line) => `- ${line}`),
     '',
@@ -45,7 +49,13 @@ export function markdown(results: Results): string {
     '',
     '## Programs',
     '',
-    ...grid(ENTRY_HEAD, timed(results).map(entryCells)),
+    ...grid(ENTRY_HEAD, programs(results).map(entryCells)),
+    '',
+    '## Latency',
+    '',
+    'Of single requests, as the client sees them; the median round of each figure.',
+    '',
+    ...grid(LATENCY_HEAD, latencies(results).map(latencyCells)),
     '',
     '## Kernel',
     '',
@@ -90,8 +100,23 @@ function entryCells(entry: Entry): string[] {
   ];
 }
 
-function timed({ entries }: Results): Entry[] {
-  return entries.filter(({ unit }) => unit === 'ms');
+function programs({ entries }: Results): Entry[] {
+  return entries.filter((entry) => entry.unit !== 'GB/s' && !isLatency(entry));
+}
+
+function latencies({ entries }: Results): Entry[] {
+  return entries.filter(isLatency);
+}
+
+/** Its value is the 99th percentile; the others lie beside it. */
+function isLatency({ params }: Entry): boolean {
+  return params.p50 !== undefined;
+}
+
+function latencyCells(entry: Entry): string[] {
+  const { work, runtime, name, median, rounds, params } = entry;
+  const times = [Number(params.p50), median, Number(params.p999)];
+  return [work, runtime, name, ...times.map((ms) => formatMeasure(entry, ms)), `${rounds}`];
 }
 
 /** One row for each work and runtime, one column for each line of the bench. */
