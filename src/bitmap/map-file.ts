@@ -23,6 +23,8 @@ const SLOT_HEADER = 32;
 const MAGIC = 'KAGEMAP1';
 const VERSION = 1;
 const HEADER_HASHED = 96;
+/** So many pages are written before others have their turn: half a millisecond. */
+const PAGES_AT_ONCE = 32;
 
 export type MapFileFacts = {
   /** Binds the file to its pair, map and generation; at most 64 bytes of UTF-8. */
@@ -34,12 +36,14 @@ export type MapFileFacts = {
 
 export class MapFile {
   readonly #device: BlockDevice;
+  readonly #turn: () => Promise<void>;
   readonly #kernel: Kernel;
   readonly #scratch: number;
   readonly #current: Uint8Array;
   #sequence = 1;
 
-  private constructor(device: BlockDevice, kernel: Kernel, pages: number) {
+  private constructor(folder: Folder, device: BlockDevice, kernel: Kernel, pages: number) {
+    this.#turn = () => folder.turn();
     this.#device = device;
     this.#kernel = kernel;
     this.#scratch = kernel.allocate(2 * PAGE + HASH_STATE_BYTES);
@@ -52,13 +56,14 @@ export class MapFile {
     const { kernel } = map;
     const pages = pageCount(facts.regions);
     const device = await folder.open(facts.name, { create: PAGE + pages * 2 * PAGE });
-    const file = new MapFile(device, kernel, pages);
+    const file = new MapFile(folder, device, kernel, pages);
     // What is touched from now on may come too late for its page, and is saved later.
     const touched = map.takeTouched();
     try {
-      const fill = map.nextClear(0) === map.regions ? 1 : 0;
+      // What most bits are costs nothing.
+      const fill = map.count() > map.regions / 2 ? 1 : 0;
       await device.write(file.#header(facts, fill), 0);
-      for (const page of changedPages(map, fill === 1)) await file.#writePage(map, page);
+      await file.#writePages(map, changedPages(map, fill === 1));
       await device.flush();
     } catch (error) {
       map.giveBackTouched(touched);
@@ -91,7 +96,7 @@ export class MapFile {
       return fail(`the map ${facts.name} cannot be opened`);
     }
     const pages = pageCount(facts.regions);
-    const file = new MapFile(device, kernel, pages);
+    const file = new MapFile(folder, device, kernel, pages);
     let doubt: string | null = null;
     try {
       doubt = await file.#read(facts, map, options.tornIsOld);
@@ -112,7 +117,7 @@ export class MapFile {
     if (pages.length === 0) return;
     const durable = pages.map((page) => this.#current[page]);
     try {
-      for (const page of pages) await this.#writePage(map, page);
+      await this.#writePages(map, pages);
       await this.#device.flush();
     } catch (error) {
       // The slots that are durable are still the old ones: the next try must not write over them.
@@ -156,21 +161,14 @@ export class MapFile {
     if (damaged > (tornIsOld ? 1 : 0)) return `page ${page} of the map is damaged`;
     const sequences = slots.map((s) => (typeof s === 'number' ? s : -1));
     const best = sequences[0] >= sequences[1] ? 0 : 1;
-    const { first, count } = pageRange(map.regions, page);
     if (sequences[best] < 0) {
+      const { first, count } = pageRange(map.regions, page);
       if (fill) map.set(first, count);
       return null;
     }
     this.#sequence = Math.max(this.#sequence, sequences[best] + 1);
     this.#current[page] = best;
-    this.#kernel.copy(
-      map.address + first / 8,
-      this.#scratch + best * PAGE + SLOT_HEADER,
-      Math.ceil(count / 8),
-    );
-    // Bits past the end of the map would be counted and found.
-    const over = Math.ceil(count / 8) * 8 - count;
-    if (over > 0) this.#kernel.clearRange(map.address, first + count, over);
+    map.load(page, this.#scratch + best * PAGE + SLOT_HEADER);
     return null;
   }
 
@@ -186,6 +184,14 @@ export class MapFile {
       return 'damaged';
     }
     return Number(data.getBigUint64(8, true));
+  }
+
+  async #writePages(map: RegionMap, pages: Iterable<number>): Promise<void> {
+    let written = 0;
+    for (const page of pages) {
+      if (++written % PAGES_AT_ONCE === 0) await this.#turn();
+      await this.#writePage(map, page);
+    }
   }
 
   async #writePage(map: RegionMap, page: number): Promise<void> {

@@ -23,6 +23,8 @@ export class RegionMap {
   readonly address: number;
   readonly byteLength: number;
   #touched = new Set<number>();
+  /** Set bits, while that is known: to count those of a large map takes milliseconds. */
+  #count: number | undefined = 0;
   #released = false;
 
   constructor(kernel: Kernel, regions: number) {
@@ -45,12 +47,18 @@ export class RegionMap {
 
   set(first: number, count = 1): void {
     this.#check(first, count);
+    if (this.#count === this.regions) return;
+    if (count === this.regions) this.#count = count;
+    else if (this.#count !== undefined) this.#count += count - this.count(first, count);
     this.kernel.setRange(this.address, first, count);
     this.#touch(first, count);
   }
 
   clear(first: number, count = 1): void {
     this.#check(first, count);
+    if (this.#count === 0) return;
+    if (count === this.regions) this.#count = 0;
+    else if (this.#count !== undefined) this.#count -= this.count(first, count);
     this.kernel.clearRange(this.address, first, count);
     this.#touch(first, count);
   }
@@ -66,17 +74,34 @@ export class RegionMap {
   /** this := this ∪ other, of the same size. */
   or(other: RegionMap): void {
     this.#requireTwin(other);
+    if (this.#count === this.regions || other.isEmpty()) return;
+    this.#count = this.#count === 0 ? other.count() : undefined;
     this.kernel.or(this.address, other.address, this.byteLength);
     this.#touch(0, this.regions);
   }
 
+  /** The bits of a page, in whole bytes, are those at an address of the kernel's memory. */
+  load(page: number, from: number): void {
+    const first = page * PAGE_BITS;
+    const count = Math.min(PAGE_BITS, this.regions - first);
+    this.kernel.copy(this.address + first / 8, from, Math.ceil(count / 8));
+    // Bits past the end of the map would be counted and found.
+    const over = Math.ceil(count / 8) * 8 - count;
+    if (over > 0) this.kernel.clearRange(this.address, first + count, over);
+    this.#count = undefined;
+  }
+
   count(first = 0, count = this.regions - first): number {
-    return this.kernel.count(this.address, first, count);
+    if (count !== this.regions) return this.kernel.count(this.address, first, count);
+    this.#count ??= this.kernel.count(this.address, 0, this.regions);
+    return this.#count;
   }
 
   /** Regions that are set in this map or in the other, of the same size. */
   countUnion(other: RegionMap): number {
     this.#requireTwin(other);
+    if (this.isEmpty()) return other.count();
+    if (other.isEmpty() || this.#count === this.regions) return this.count();
     const length = Math.min(WINDOW, this.byteLength);
     const window = this.kernel.allocate(length);
     try {
@@ -94,7 +119,7 @@ export class RegionMap {
   }
 
   isEmpty(): boolean {
-    return this.nextSet(0) === this.regions;
+    return this.#count === undefined ? this.nextSet(0) === this.regions : this.#count === 0;
   }
 
   /** First region in [from, end) whose bit is set, or `end`. */

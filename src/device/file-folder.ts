@@ -8,8 +8,8 @@ import type net from 'node:net';
 import path from 'node:path';
 import { errnoOf, ioError, KageError } from '../base/errors.ts';
 import type { BlockDevice } from './device.ts';
-import { FileDevice } from './file.ts';
 import type { Folder } from './host.ts';
+import { PatientFile } from './patient-file.ts';
 
 /** Longest path a unix socket can have (`sun_path`), bytes. */
 const SOCKET_PATH_MAX = 100;
@@ -30,7 +30,7 @@ export class FileFolder implements Folder {
     );
     this.#made ??= made;
     try {
-      syncFolder(path.dirname(this.path));
+      await syncFolder(path.dirname(this.path));
     } catch (error) {
       if (errnoOf(error) === '') throw error;
     }
@@ -55,22 +55,20 @@ export class FileFolder implements Folder {
   }
 
   async write(name: string, bytes: Uint8Array): Promise<void> {
-    this.#try(
-      'writing',
-      () => {
-        const fd = fs.openSync(this.#at(name), 'w', 0o600);
-        try {
-          let done = 0;
-          while (done < bytes.byteLength) {
-            done += fs.writeSync(fd, bytes, done, bytes.byteLength - done, done);
-          }
-          fs.fsyncSync(fd);
-        } finally {
-          fs.closeSync(fd);
+    try {
+      const fd = fs.openSync(this.#at(name), 'w', 0o600);
+      try {
+        let done = 0;
+        while (done < bytes.byteLength) {
+          done += fs.writeSync(fd, bytes, done, bytes.byteLength - done, done);
         }
-      },
-      name,
-    );
+        await synced(fd);
+      } finally {
+        fs.closeSync(fd);
+      }
+    } catch (error) {
+      throw ioError('writing', this.#at(name), error);
+    }
   }
 
   async claim(name: string, bytes: Uint8Array): Promise<boolean> {
@@ -133,11 +131,19 @@ export class FileFolder implements Folder {
         name,
       );
     }
-    return new FileDevice(file, { readOnly: options.readOnly ?? false });
+    return new PatientFile(file, { readOnly: options.readOnly ?? false });
   }
 
   async sync(): Promise<void> {
-    this.#try('syncing the folder', () => syncFolder(this.path));
+    try {
+      await syncFolder(this.path);
+    } catch (error) {
+      throw ioError('syncing the folder', this.path, error);
+    }
+  }
+
+  turn(): Promise<void> {
+    return new Promise((resolve) => setImmediate(resolve));
   }
 
   folder(name: string): Folder {
@@ -250,11 +256,18 @@ async function connectionError(at: string): Promise<string> {
   });
 }
 
+/** Makes a file durable. Whoever shares the thread does not wait for the disk. */
+export function synced(fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    fs.fsync(fd, (error) => (error ? reject(error) : resolve()));
+  });
+}
+
 /** Makes the names in a folder durable. */
-export function syncFolder(folder: string): void {
+export async function syncFolder(folder: string): Promise<void> {
   const fd = fs.openSync(folder, 'r');
   try {
-    fs.fsyncSync(fd);
+    await synced(fd);
   } finally {
     fs.closeSync(fd);
   }

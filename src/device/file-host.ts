@@ -6,7 +6,7 @@ import path from 'node:path';
 import { errnoOf, ioError, KageError } from '../base/errors.ts';
 import type { BlockDevice } from './device.ts';
 import { FileDevice, isSparse, probeSize } from './file.ts';
-import { FileFolder, syncFolder } from './file-folder.ts';
+import { FileFolder, synced, syncFolder } from './file-folder.ts';
 import { fineTimes } from './fine-times.ts';
 import type { Folder, Host, ImageFacts, OpenOptions } from './host.ts';
 import { PatientFile } from './patient-file.ts';
@@ -98,11 +98,11 @@ export class FileHost implements Host {
   }
 
   async stamp(file: string, settle: boolean): Promise<Stamp> {
-    let stamp = this.#stampNow(file);
+    let stamp = await this.#stampNow(file);
     const wait = settle ? stampDelay(stamp) : 0;
     if (wait > 0) {
       await this.sleep(wait);
-      const again = this.#stampNow(file);
+      const again = await this.#stampNow(file);
       // Somebody wrote while we waited: that stamp is young again, and the next open will see it.
       if (again.ctime === stamp.ctime) stamp = again;
     }
@@ -140,8 +140,8 @@ export class FileHost implements Host {
     }
     try {
       fs.ftruncateSync(fd, size);
-      fs.fsyncSync(fd);
-      syncFolder(path.dirname(file));
+      await synced(fd);
+      await syncFolder(path.dirname(file));
     } catch (error) {
       fs.rmSync(file, { force: true });
       throw ioError('making the image', file, error);
@@ -153,7 +153,7 @@ export class FileHost implements Host {
   async removeImage(file: string): Promise<void> {
     try {
       fs.unlinkSync(file);
-      syncFolder(path.dirname(file));
+      await syncFolder(path.dirname(file));
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw ioError('removing the image', file, error);
     }
@@ -163,7 +163,7 @@ export class FileHost implements Host {
     try {
       if (fs.lstatSync(to, { throwIfNoEntry: false }) !== undefined) throw imageExists(to);
       fs.renameSync(from, to);
-      syncFolder(path.dirname(to));
+      await syncFolder(path.dirname(to));
     } catch (error) {
       throw ioError(`renaming it to ${to}`, from, error);
     }
@@ -193,7 +193,7 @@ export class FileHost implements Host {
   }
 
   /** Mapped pages move the times only when they are synced: sync, then stat (DESIGN section 9). */
-  #stampNow(file: string): Stamp {
+  async #stampNow(file: string): Promise<Stamp> {
     const stat = statOf(file);
     const data = { path: file };
     if (stat === undefined) throw new KageError('image-missing', `${file}: no such file`, { data });
@@ -206,8 +206,8 @@ export class FileHost implements Host {
     try {
       const fd = fs.openSync(file, 'r');
       try {
-        fs.fsyncSync(fd);
-        return this.#stampOf(file, fs.fstatSync(fd, { bigint: true }), fd);
+        await synced(fd);
+        return await this.#stampOf(file, fs.fstatSync(fd, { bigint: true }), fd);
       } finally {
         fs.closeSync(fd);
       }
@@ -219,7 +219,7 @@ export class FileHost implements Host {
     }
   }
 
-  #stampOf(file: string, stat: fs.BigIntStats, fd: number): Stamp {
+  async #stampOf(file: string, stat: fs.BigIntStats, fd: number): Promise<Stamp> {
     const { mtimeNs, ctimeNs } = fineTimes(file, stat);
     const common = {
       birth: String(stat.birthtimeNs),
@@ -245,7 +245,7 @@ export class FileHost implements Host {
       id: number,
       size: probeSize(fd),
       writes: writeCounters(number),
-      backing: loop === undefined ? undefined : this.#stampNow(loop),
+      backing: loop === undefined ? undefined : await this.#stampNow(loop),
       serial: serialOf(number),
       sequence: readText(`/sys/dev/block/${number}/diskseq`),
       unreliable: null,

@@ -92,6 +92,8 @@ export interface Folder {
   /** Opens a file as a device; `create`: makes it anew with that many zero bytes. */
   open(name: string, options: { create?: number; readOnly?: boolean }): Promise<BlockDevice>;
   sync(): Promise<void>;
+  /** Resolves once other work had its turn: for who writes much and keeps nobody waiting. */
+  turn(): Promise<void>;
   folder(name: string): Folder;
   /**
    * Declares this process alive under `name` until the returned function is called or the process

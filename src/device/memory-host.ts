@@ -388,6 +388,8 @@ class MemoryFolder implements Folder {
     this.#content.sync();
   }
 
+  async turn(): Promise<void> {}
+
   folder(name: string): Folder {
     return new MemoryFolder(`${this.path}/${name}`, this.#world);
   }

@@ -118,6 +118,23 @@ test('a map all clear or all set is a header and a hole', async () => {
   }
 });
 
+test('a map of which most is set costs what is clear in it', async () => {
+  const w = new World();
+  const map = new RegionMap(kernel, REGIONS);
+  map.setAll();
+  map.clear(PAGE_BITS + 5);
+  let writes = 0;
+  w.host.onOperation = (operation) => {
+    if (operation === 'write') writes++;
+  };
+  const file = await MapFile.create(w.folder, FACTS, map);
+  assert.is(writes, 2, 'the header and the page with the clear bit');
+  await file.close();
+  const { doubt, count } = await w.found();
+  assert.equal([doubt, count], [null, REGIONS - 1]);
+  map.release();
+});
+
 test('a save writes the touched pages only, and syncs once or not at all', async () => {
   const world = new World();
   const { map, file } = await world.create([]);

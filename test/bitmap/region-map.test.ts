@@ -23,8 +23,19 @@ const step: fc.Arbitrary<Step> = fc.record({
 class SetModel {
   readonly set = new Set<number>();
   readonly touched = new Set<number>();
+  readonly #size: number;
+
+  constructor(size: number) {
+    this.#size = size;
+  }
+
+  /** Nothing can become so: all of it is. */
+  isAll(on: boolean): boolean {
+    return this.set.size === (on ? this.#size : 0);
+  }
 
   change(first: number, count: number, on: boolean): void {
+    if (this.isAll(on)) return;
     for (let region = first; region < first + count; region++) {
       if (on) this.set.add(region);
       else this.set.delete(region);
@@ -36,7 +47,7 @@ class SetModel {
 function run(size: number, steps: readonly Step[]): void {
   const map = new RegionMap(kernel, size);
   const other = new RegionMap(kernel, size);
-  const model = new SetModel();
+  const model = new SetModel(size);
   try {
     for (const { what, first: at, count: most } of steps) {
       const first = at % size;
@@ -48,9 +59,9 @@ function run(size: number, steps: readonly Step[]): void {
         other.clearAll();
         other.set(first, count);
         map.or(other);
+        const all = count > 0 && !model.isAll(true);
         model.change(first, count, true);
-        model.change(0, 0, true);
-        for (let page = 0; page * PAGE_BITS < size; page++) model.touched.add(page);
+        for (let page = 0; all && page * PAGE_BITS < size; page++) model.touched.add(page);
       } else if (what === 'save') {
         assert.is(map.hasTouched, model.touched.size > 0);
         const pages = map.takeTouched();

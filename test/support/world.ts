@@ -97,7 +97,7 @@ export class World {
       }
     }
     this.#undo = [];
-    fs.rmSync(this.folder, { recursive: true, force: true });
+    fs.rmSync(this.folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
     worlds.delete(this);
   }
 
