@@ -31,7 +31,6 @@ export class Intents {
   #evicting: Promise<void> | undefined;
   /** Verbs that have switched and not committed yet: no extent may leave. */
   #frozen = 0;
-  #wake: (() => void) | undefined;
 
   constructor(ground: IntentGround) {
     this.#ground = ground;
@@ -57,7 +56,7 @@ export class Intents {
 
   unpin(extents: readonly HotExtent[]): void {
     this.#count(extents, -1);
-    this.#wake?.();
+    this.#work();
   }
 
   /** Nothing leaves the log until `thaw`; what was on its way out has left when this returns. */
@@ -69,7 +68,7 @@ export class Intents {
   thaw(): void {
     this.#frozen--;
     assert(this.#frozen >= 0, 'thawed more often than frozen');
-    this.#wake?.();
+    this.#work();
   }
 
   /** Everything that no write has pinned leaves the log. */
@@ -83,12 +82,12 @@ export class Intents {
     await this.#log.save();
   }
 
+  /** Serves those who wait, unless somebody does or nothing can leave for them: then the next unpin calls. */
   #work(): void {
-    if (this.#working !== undefined) return;
-    this.#wake = undefined;
+    if (this.#waiting.length === 0 || this.#working !== undefined || !this.#canServe()) return;
     this.#working = this.#serve().finally(() => {
       this.#working = undefined;
-      if (this.#waiting.length > 0 && this.#canServe()) this.#work();
+      this.#work();
     });
     // Nobody but the requests hears of errors.
     this.#working.catch(() => {});
@@ -112,13 +111,6 @@ export class Intents {
         request.resolve();
       }
     }
-    if (this.#waiting.length > 0) this.#wake = () => this.#awake();
-  }
-
-  #awake(): void {
-    if (!this.#canServe()) return;
-    this.#wake = undefined;
-    this.#work();
   }
 
   /** Takes the requests out of the line that fit together, at least the first. */

@@ -62,6 +62,34 @@ test('writers that come together share one write of the log', async () => {
   assert.ok(writes <= 3, `${writes} writes`);
 });
 
+test('who comes just when others have been served is served too', async () => {
+  for (let depth = 0; depth < 12; depth++) {
+    const host = new MemoryHost(1);
+    const log = await IntentLog.create(host.folder('/state'), kernel, 1);
+    const intents = new Intents({ log: async () => log, secure: async () => {} });
+    // The first pin is through so many turns of the loop after its extent is durable.
+    let second: Promise<void> | undefined;
+    const enter = log.enter.bind(log);
+    log.enter = async (extents) => {
+      await enter(extents);
+      const steps = async () => {
+        for (let i = 0; i < depth; i++) await null;
+        second ??= intents.pin(hot(2));
+      };
+      void steps();
+    };
+    await intents.pin(hot(1));
+    await turn();
+    intents.unpin(hot(1));
+    let served = false;
+    void second!.then(() => {
+      served = true;
+    });
+    for (let i = 0; i < 10; i++) await turn();
+    assert.ok(served, `it waits for ever when it comes ${depth} microtasks later`);
+  }
+});
+
 test('what is pinned never leaves: who needs room waits', async () => {
   const left: number[] = [];
   const { intents, goOn, durable } = await world(2, async (extents) => {
