@@ -4,7 +4,9 @@
  *
  * A disk keeps what was written since its last sync apart; a power cut keeps or drops each 512-byte
  * sector of each such write by chance. A folder's names are journalled in order: a cut keeps a
- * prefix of what was not synced. Faults: an operation on a device can be made to fail.
+ * prefix of what was not synced. Faults: an operation on a device can be made to fail. With
+ * `syncsFailForGood` a sync that fails loses by chance what it should have made durable, and no device
+ * that was open then ever syncs again, as on Linux.
  */
 
 import { assert } from '../base/assert.ts';
@@ -40,6 +42,8 @@ export class MemoryDisk {
   /** Moves with every write: the mtime of this world. */
   writes = 0;
   fault: Fault | undefined;
+  /** What was thrown by syncs that failed for good. */
+  readonly failedSyncs: unknown[] = [];
 
   constructor(name: string, size: number) {
     this.name = name;
@@ -56,6 +60,14 @@ export class MemoryDisk {
   flush(): void {
     for (const { offset, data } of this.#unsynced) this.durable.set(data, offset);
     this.#unsynced = [];
+  }
+
+  /** A sync has failed: nothing more will be written of what is unsynced; it may still be in the cache. */
+  dropUnsynced(random: () => number): void {
+    const { content } = this;
+    const cached = random() < 0.5;
+    this.cutPower(random);
+    if (cached) this.content = content;
   }
 
   /** Each unsynced sector is kept or dropped; the sectors are cut at multiples of 512 of the disk. */
@@ -83,6 +95,9 @@ class MemoryDevice implements BlockDevice {
   readonly #world: MemoryHost;
   readonly #life: number;
   #open = true;
+  /** Syncs of the disk that had failed when it was opened. */
+  readonly #failedBefore: number;
+  readonly #underWay = new Set<Promise<void>>();
 
   constructor(disk: MemoryDisk, readOnly: boolean, world: MemoryHost) {
     this.name = disk.name;
@@ -91,21 +106,16 @@ class MemoryDevice implements BlockDevice {
     this.#disk = disk;
     this.#world = world;
     this.#life = world.life;
+    this.#failedBefore = disk.failedSyncs.length;
   }
 
-  async read(into: Uint8Array, offset: number): Promise<void> {
-    await this.#world.latency?.();
-    this.#enter('read', offset, into.byteLength);
-    into.set(this.#disk.content.subarray(offset, offset + into.byteLength));
-    await this.#world.latency?.();
+  read(into: Uint8Array, offset: number): Promise<void> {
+    return this.#counted(this.#read(into, offset));
   }
 
-  async write(from: Uint8Array, offset: number): Promise<void> {
+  write(from: Uint8Array, offset: number): Promise<void> {
     assert(!this.readOnly, 'write on a read-only device');
-    await this.#world.latency?.();
-    this.#enter('write', offset, from.byteLength);
-    this.#disk.write(from, offset);
-    await this.#world.latency?.();
+    return this.#counted(this.#write(from, offset));
   }
 
   async zero(offset: number, length: number): Promise<void> {
@@ -113,20 +123,59 @@ class MemoryDevice implements BlockDevice {
     await this.write(new Uint8Array(length), offset);
   }
 
-  async flush(): Promise<void> {
-    await this.#world.latency?.();
-    this.#enter('flush', 0, 0);
-    this.#disk.flush();
-    await this.#world.latency?.();
+  flush(): Promise<void> {
+    return this.#counted(this.#flush());
   }
 
+  /** Waits for what is under way. */
   async close(): Promise<void> {
     this.#open = false;
+    await Promise.allSettled(this.#underWay);
+  }
+
+  /** Remembers work until it is done. */
+  #counted(work: Promise<void>): Promise<void> {
+    this.#underWay.add(work);
+    const done = () => this.#underWay.delete(work);
+    work.then(done, done);
+    return work;
+  }
+
+  async #read(into: Uint8Array, offset: number): Promise<void> {
+    assert(this.#open, 'device used after close');
+    await this.#world.latency?.(this.#disk);
+    this.#enter('read', offset, into.byteLength);
+    into.set(this.#disk.content.subarray(offset, offset + into.byteLength));
+    await this.#world.latency?.(this.#disk);
+  }
+
+  async #write(from: Uint8Array, offset: number): Promise<void> {
+    assert(this.#open, 'device used after close');
+    await this.#world.latency?.(this.#disk);
+    this.#enter('write', offset, from.byteLength);
+    this.#disk.write(from, offset);
+    await this.#world.latency?.(this.#disk);
+  }
+
+  async #flush(): Promise<void> {
+    assert(this.#open, 'device used after close');
+    await this.#world.latency?.(this.#disk);
+    if (this.#disk.failedSyncs.length > this.#failedBefore) throw this.#disk.failedSyncs.at(-1);
+    try {
+      this.#enter('flush', 0, 0);
+    } catch (error) {
+      if (this.#world.syncsFailForGood && !(error instanceof PowerCut)) {
+        this.#disk.failedSyncs.push(error);
+        this.#disk.dropUnsynced(this.#world.random);
+      }
+      throw error;
+    }
+    this.#disk.flush();
+    await this.#world.latency?.(this.#disk);
   }
 
   #enter(operation: Operation, offset: number, length: number): void {
     if (this.#world.life !== this.#life) throw new PowerCut();
-    assert(this.#open, 'device used after close');
     assert(
       Number.isSafeInteger(offset) && offset >= 0 && offset + length <= this.size,
       () => `range outside ${this.name}`,
@@ -155,7 +204,10 @@ export class MemoryHost implements Host {
   /** Called before each operation of any device, images and state files alike. */
   onOperation: ((operation: Operation) => void) | undefined;
   /** What an operation waits for before and after it takes effect: a test decides who goes on. */
-  latency: (() => Promise<void>) | undefined;
+  latency: ((disk?: MemoryDisk) => Promise<void>) | undefined;
+  syncsFailForGood = false;
+  /** Called before a file of a folder is written or read, or a folder synced; throws to make it fail. */
+  stateFault: ((operation: Operation, name: string) => void) | undefined;
   readonly random: () => number;
 
   constructor(seed: number) {
@@ -344,6 +396,7 @@ class MemoryFolder implements Folder {
   }
 
   async write(name: string, bytes: Uint8Array): Promise<void> {
+    this.#world.stateFault?.('write', name);
     const file = new MemoryDisk(name, bytes.byteLength);
     file.write(bytes, 0);
     file.flush();
@@ -381,10 +434,12 @@ class MemoryFolder implements Folder {
     }
     const file = this.#content.names.get(name);
     if (!file) throw new KageError('io-error', `${this.path}/${name}: no such file`);
+    file.fault ??= (operation) => this.#world.stateFault?.(operation, name);
     return new MemoryDevice(file, options.readOnly ?? false, this.#world);
   }
 
   async sync(): Promise<void> {
+    this.#world.stateFault?.('flush', this.path);
     this.#content.sync();
   }
 
