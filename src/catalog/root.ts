@@ -57,18 +57,23 @@ function newer(folder: Folder, name: string, what: string): KageError {
   });
 }
 
-/** Commits `record` as the next generation (which it sets). Durable when it returns. */
+/**
+ * Commits `record` as the next generation (which it sets). Durable when it returns. Until `decisive` is
+ * called a failure leaves everything as it was.
+ */
 export async function commitRoot(
   folder: Folder,
   kernel: Kernel,
   record: ClassRecord,
   now: number,
+  decisive: () => void = () => {},
 ): Promise<void> {
   record.generation++;
   record.written = new Date(now).toISOString();
   const name = SLOTS[record.generation % 2];
   await folder.write(`${name}.new`, encodeRoot(record, kernel));
   reach('commit:root-written');
+  decisive();
   await folder.rename(`${name}.new`, name);
   reach('commit:root-renamed');
   await folder.sync();

@@ -24,7 +24,7 @@ export function attachVolume(
   let seen: ClassRecord | undefined;
   const check = () => {
     if (!open) throw new KageError('usage', `${name}: used after it was given back`);
-    if (state.broken) throw new KageError('failed', `${name}: the state could not be written down`);
+    state.requireIntact();
     if (seen === state.record) return;
     const volume = state.record.volumes.find((v) => v.id === id);
     if (volume === undefined || volume.invalid !== null || !volume.started) {
@@ -33,12 +33,14 @@ export function attachVolume(
     }
     seen = state.record;
   };
+  /** What became INVALID meanwhile has perhaps given what is no part of its content. */
+  const checked = (work: void | Promise<void>) => work?.then(check);
   const write = (from: Uint8Array, offset: number) => {
     check();
     if (isReadOnly) throw startedReadOnly(name);
     if (options.readOnly) throw new KageError('not-permitted', `${name}: is opened to read only`);
     options.written();
-    return link.write(id, offset, from);
+    return checked(link.write(id, offset, from));
   };
   const frozen = options.increment;
   const increment = frozen && {
@@ -56,7 +58,7 @@ export function attachVolume(
     increment,
     read(into, offset) {
       check();
-      return link.read(id, offset, into);
+      return checked(link.read(id, offset, into));
     },
     write,
     async zero(offset, length) {
@@ -66,7 +68,7 @@ export function attachVolume(
     },
     async flush() {
       check();
-      await link.flush(id);
+      await checked(link.flush(id));
     },
     async close() {
       if (!open) return;

@@ -83,6 +83,7 @@ async function copyAndCommit(
   const report = reportOf(plan, result);
   await requireUntouched(state, id, plan, source, before);
   await rememberDisk(state, state.diskOf(target));
+  requireValid(state, id, plan);
   if (!result.complete) {
     throw interrupted(`${plan.verb} ${names(state, state.pairRecord(id))}`);
   }
@@ -98,6 +99,15 @@ async function copyAndCommit(
     if (plan.method !== 'differential') pair.lastWhole = pair.lastCopy;
   });
   return report;
+}
+
+/** A client's write may have found first that the target has failed, and given the copy up. */
+function requireValid(state: State, id: number, plan: Plan): void {
+  const record = state.pairRecord(id);
+  const { name, invalid } = state.sideVolume(record, targetOf(plan.direction));
+  if (invalid === null) return;
+  const what = `${plan.verb} ${names(state, record)}: ${name} is INVALID`;
+  throw new KageError('io-error', `${what}: ${invalid.reason}`, { data: { volume: name } });
 }
 
 function modeOf(plan: Plan, fresh: boolean): CopyMode {

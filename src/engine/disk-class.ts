@@ -36,6 +36,8 @@ export class OpenClass implements api.OwnClass {
   readonly #link: Link;
   readonly #owner: members.Owner;
   readonly #heart: ReturnType<typeof setInterval> | undefined;
+  /** Time passes by itself. */
+  readonly #hasTime: boolean;
   #alive: Alive | undefined;
   #queue: Promise<unknown> = Promise.resolve();
   #open = true;
@@ -53,6 +55,7 @@ export class OpenClass implements api.OwnClass {
     this.#state = state;
     this.#owner = owner;
     this.#link = new Link(groundOf(state));
+    this.#hasTime = options.heartbeat;
     if (!options.heartbeat) return;
     this.#heart = setInterval(() => {
       if (this.#beats) this.#do(() => this.#heartbeat()).catch(() => {});
@@ -289,6 +292,7 @@ export class OpenClass implements api.OwnClass {
     return this.#do(async () => {
       if (!this.#state.live) throw new KageError('usage', `class ${this.name}: not opened live`);
       await this.#lookAtProxy(volume);
+      this.#state.requireIntact();
       const record = await this.#usable(volume, 0, 0);
       return attachVolume(this.#state, this.#link, record, {
         readOnly: options.readOnly ?? false,
@@ -439,7 +443,8 @@ export class OpenClass implements api.OwnClass {
     options.signal?.addEventListener('abort', abort);
     if (options.signal?.aborted) abort();
     const copy = { ended: Promise.resolve(), abort };
-    const beating = setInterval(() => this.#alive?.beat(), COPY_BEAT_MS);
+    const beat = () => this.#alive?.beat();
+    const beating = this.#hasTime ? setInterval(beat, COPY_BEAT_MS) : undefined;
     this.#alive?.beat();
     const work = begun.copy(controller.signal).finally(() => {
       clearInterval(beating);

@@ -7,7 +7,6 @@ import type { HotExtent } from '../bitmap/intent-log.ts';
 import type { Run } from '../bitmap/region-map.ts';
 import type { ClassRecord, PairRecord, VolumeRecord } from '../catalog/records.ts';
 import type { Ground, Strand } from '../proxy/link.ts';
-import type { Pair } from '../proxy/pair.ts';
 import type { Side } from '../proxy/states.ts';
 import { targetOf } from '../proxy/transitions.ts';
 import type { State } from './state.ts';
@@ -45,20 +44,11 @@ export function groundOf(state: State): Ground {
     saveMap: (pair, name) => state.saveMap(pair, name),
     extentSize: state.tuning.extentSize,
     extentsMax: state.tuning.extentsMax,
+    requireIntact: () => state.requireIntact(),
     mirrorFailed: (strand, regions, error, leaving) =>
       mirrorFailed(state, strand, { regions, leaving: leaving ?? [] }, error),
     preserveFailed: (strand, error) => preserveFailed(state, strand, error),
-    masterFailed: ({ record, pair }, regions) =>
-      state.commit((next) => {
-        pair.pendAgain(regions);
-        pair.addToIncrement(regions);
-        for (const name of ['pending', 'increment'] as const) pair.stale.add(name);
-        own(next, record.id).copy ??= {
-          verb: 'recovery',
-          method: 'differential',
-          reason: 'a write to the master failed',
-        };
-      }),
+    masterFailed: (strand, regions) => masterFailed(state, strand, regions),
   };
 }
 
@@ -75,7 +65,9 @@ function isNoted(state: State, volume: VolumeRecord): boolean {
 /** The first write of a session comes after a root that says so, and after what others wrote was seen. */
 async function beginWrite(state: State, volume: VolumeRecord): Promise<void> {
   if (hasBegun(state, volume)) return;
-  if (!state.written.has(volume.disk)) await lookAgain(state, state.pairsOf(volume));
+  if (!state.written.has(volume.disk)) {
+    await state.turn(() => lookAgain(state, state.pairsOf(volume)));
+  }
   const stale = [...state.pairs.values()].some((pair) => pair.stale.size > 0);
   if (!stale && isNoted(state, volume)) return;
   await state.commit((next) => {
@@ -95,22 +87,50 @@ async function mirrorFailed(
   const log = await state.log();
   await state.commit(
     (next) => {
-      const { changed, pending } = pair.maps;
-      const halfRestored = record.direction === 'toMaster' && !pair.pendingEmpty;
-      changed.set(lost.regions.first, lost.regions.count);
-      changed.or(pending);
-      pair.dropPending();
-      // What the failing side had not synced may be gone as well: everything hot has changed.
-      for (const { volume, extent } of [...log.extents, ...lost.leaving]) {
-        if (volume === record.master) markExtent(pair, extent, state.tuning.extentSize);
-      }
-      pair.stale.add('changed');
-      pair.stale.add('pending');
-      fail(state, next, record.id, 'proxy', error);
-      // The rest of the master's content was on the proxy alone.
-      if (halfRestored) fail(state, next, record.id, 'master', error);
+      pair.maps.changed.set(lost.regions.first, lost.regions.count);
+      giveUpProxy(state, next, { record, pair }, [...log.extents, ...lost.leaving], error);
     },
-    { switched: atOnce },
+    { switched: atOnce, cautious: true },
+  );
+}
+
+/**
+ * Parted, the proxy INVALID. What it had not synced may be gone as well: everything hot has changed, and
+ * so has everything that was still to be copied.
+ */
+export function giveUpProxy(
+  state: State,
+  next: ClassRecord,
+  { record, pair }: Strand,
+  hot: readonly HotExtent[],
+  error: unknown,
+): void {
+  const halfRestored = record.direction === 'toMaster' && !pair.pendingEmpty;
+  pair.maps.changed.or(pair.maps.pending);
+  pair.dropPending();
+  for (const { volume, extent } of hot) {
+    if (volume === record.master) pair.markExtent('changed', extent, state.tuning.extentSize);
+  }
+  pair.stale.add('changed');
+  pair.stale.add('pending');
+  fail(state, next, record.id, 'proxy', error);
+  // The rest of the master's content was on the proxy alone.
+  if (halfRestored) fail(state, next, record.id, 'master', error);
+}
+
+async function masterFailed(state: State, { record, pair }: Strand, regions: Run): Promise<void> {
+  await state.commit(
+    (next) => {
+      pair.pendAgain(regions);
+      pair.addToIncrement(regions);
+      for (const name of ['pending', 'increment'] as const) pair.stale.add(name);
+      own(next, record.id).copy ??= {
+        verb: 'recovery',
+        method: 'differential',
+        reason: 'a write to the master failed',
+      };
+    },
+    { cautious: true },
   );
 }
 
@@ -119,27 +139,38 @@ async function preserveFailed(
   { record, pair }: Strand,
   error: unknown,
 ): Promise<void> {
-  await state.commit(
-    (next) => {
-      // Another write has found it before.
-      if (!pair.pendingEmpty) {
-        pair.maps.changed.or(pair.maps.pending);
-        pair.dropPending();
-        pair.stale.add('changed');
-        pair.stale.add('pending');
-        fail(state, next, record.id, targetOf(record.direction), error);
-      }
-    },
-    { switched: atOnce },
-  );
+  // While its content is still in the source, others preserve it or come here: nobody may overwrite it
+  // before all the world knows that it is lost.
+  await state.commit((next) => {
+    if (!pair.pendingEmpty) invalidate(state, next, record, targetOf(record.direction), error);
+  });
+  await state.commit((next) => {
+    // Another write has found it before.
+    if (pair.pendingEmpty) return;
+    pair.maps.changed.or(pair.maps.pending);
+    pair.dropPending();
+    pair.stale.add('changed');
+    pair.stale.add('pending');
+    fail(state, next, record.id, targetOf(record.direction), error);
+  });
 }
 
-function fail(state: State, next: ClassRecord, id: number, side: Side, error: unknown): void {
-  const record = own(next, id);
+function invalidate(
+  state: State,
+  next: ClassRecord,
+  record: PairRecord,
+  side: Side,
+  error: unknown,
+): void {
   const volume = next.volumes.find((v) => v.id === record[side])!;
   const reason = `writing to it failed: ${error instanceof Error ? error.message : error}`;
   volume.invalid ??= { reason, since: state.host.now() };
   volume.started = false;
+}
+
+function fail(state: State, next: ClassRecord, id: number, side: Side, error: unknown): void {
+  const record = own(next, id);
+  invalidate(state, next, record, side, error);
   if (record.joined || record.copy !== null) record.since = state.host.now();
   record.joined = false;
   record.copy = null;
@@ -148,11 +179,4 @@ function fail(state: State, next: ClassRecord, id: number, side: Side, error: un
 
 function own(record: ClassRecord, id: number): PairRecord {
   return record.pairs.find((p) => p.id === id)!;
-}
-
-function markExtent(pair: Pair, extent: number, extentSize: number): void {
-  const perExtent = extentSize / pair.regionSize;
-  const first = extent * perExtent;
-  const count = Math.min(perExtent, pair.regions - first);
-  if (count > 0) pair.maps.changed.set(first, count);
 }

@@ -88,6 +88,7 @@ async function openState(
     await state.openLog(false);
     await lookAtImages(state);
     await recover(state);
+    options.tuning?.watch?.(state);
     return state;
   } catch (error) {
     if (state) await state.dispose();

@@ -40,6 +40,18 @@ export type Tuning = {
   readonly extentsMax: number;
   /** Bytes that a copy keeps from clients at once. */
   readonly pieceSize?: number;
+  /** Is given what a session believes, to be looked at between its steps. */
+  readonly watch?: (state: State) => void;
+};
+
+type CommitOptions = {
+  readonly clean?: boolean;
+  readonly switched?: (next: ClassRecord) => void | Promise<void>;
+  /**
+   * What the change does is in force though it cannot be written down: it only adds to what will be copied,
+   * the intent log says as much until then, and the next commit writes it.
+   */
+  readonly cautious?: boolean;
 };
 
 type WrittenMap = { pair: Pair; name: MapName; added: number; file: MapFile };
@@ -78,6 +90,7 @@ export class State {
   /** What the commit that is being written makes of the record. */
   #next: ClassRecord | undefined;
   #broken: unknown;
+  #whyBroken: string | null = null;
   #committed = false;
   #turns: Promise<unknown> = Promise.resolve();
 
@@ -109,13 +122,17 @@ export class State {
 
   /** Why it is broken, for people, or null. */
   get whyBroken(): string | null {
-    if (this.#broken === undefined) return null;
-    return this.#broken instanceof Error ? this.#broken.message : String(this.#broken);
+    return this.#whyBroken;
   }
 
   /** The record that the maps in memory belong to. */
   get latest(): ClassRecord {
     return this.#next ?? this.record;
+  }
+
+  /** Throws why, if it did. */
+  requireIntact(): void {
+    if (this.#broken !== undefined) throw this.#broken;
   }
 
   // Finding things
@@ -340,11 +357,9 @@ export class State {
   }
 
   async closeDevices(disk?: string): Promise<void> {
-    for (const [key, device] of this.#devices) {
-      if (disk !== undefined && !key.endsWith(` ${disk}`)) continue;
-      this.#devices.delete(key);
-      await device.close();
-    }
+    const closing = [...this.#devices].filter(([key]) => !disk || key.endsWith(` ${disk}`));
+    for (const [key] of closing) this.#devices.delete(key);
+    for (const [, device] of closing) await device.close();
   }
 
   // The intent log
@@ -383,16 +398,14 @@ export class State {
   /**
    * Applies `change` to the record and makes it durable, with new generations of every stale map. One
    * after the other: `change` is the place to alter maps as a whole, since no other commit can write
-   * them down half-changed. On failure nothing may be written any more and the class has to be opened
-   * anew; on disk the last commit stands.
+   * them down half-changed. On failure the last commit stands on disk. If memory is ahead of it then (maps
+   * were altered, or nobody knows whether the new root is durable), nothing may be written any more and
+   * the class has to be opened anew; else it is as if nothing had been tried.
    *
    * `switched`: the change is in force at once, in memory; this is called then, and waited for before
-   * anything is written.
+   * anything is written. It may alter the record further.
    */
-  async commit(
-    change: (record: ClassRecord) => void,
-    options: { clean?: boolean; switched?: () => void | Promise<void> } = {},
-  ): Promise<void> {
+  async commit(change: (record: ClassRecord) => void, options: CommitOptions = {}): Promise<void> {
     await this.turn(() => this.#commit(change, options));
   }
 
@@ -403,44 +416,47 @@ export class State {
     return result;
   }
 
-  async #commit(
-    change: (record: ClassRecord) => void,
-    options: { clean?: boolean; switched?: () => void | Promise<void> },
-  ): Promise<void> {
+  async #commit(change: (record: ClassRecord) => void, options: CommitOptions): Promise<void> {
     if (this.#broken !== undefined) throw this.#broken;
     await this.lock?.check();
     const before = this.record;
     const next = structuredClone(before);
+    const staleBefore = this.#staleMarks();
     change(next);
+    // Only a new open knows what is true once memory is ahead of the disk.
+    const altered = options.switched !== undefined || this.#staleMarks() !== staleBefore;
     this.#next = next;
     try {
-      await this.#write(next, options);
+      await this.#write(next, options, altered && !options.cautious);
     } finally {
       this.#next = undefined;
+      // In force, also if it could not be written down.
+      if (this.record === next) for (const event of newsIn(before, next)) this.tell(event);
     }
-    for (const event of newsIn(before, next)) this.tell(event);
   }
 
-  async #write(
-    next: ClassRecord,
-    options: { clean?: boolean; switched?: () => void | Promise<void> },
-  ): Promise<void> {
+  /** `ahead`: memory is ahead of the disk already. */
+  async #write(next: ClassRecord, options: CommitOptions, ahead: boolean): Promise<void> {
     next.clean = options.clean ?? false;
     next.boot = this.host.boot();
     next.epoch = this.lock?.epoch ?? next.epoch;
-    let written: WrittenMap[];
+    let isAhead = ahead;
+    const { generation } = next;
+    let written: WrittenMap[] = [];
     try {
       if (options.switched) {
         this.record = next;
-        await options.switched();
+        await options.switched(next);
       }
       written = await this.#writeMaps(next);
-      await commitRoot(this.folder, this.kernel, next, this.host.now());
+      await commitRoot(this.folder, this.kernel, next, this.host.now(), () => {
+        isAhead = true;
+      });
     } catch (error) {
-      // The maps in memory are ahead of the disk now: only a new open knows what is true.
-      this.#broken = error;
-      this.tell({ kind: 'broken', reason: this.whyBroken! });
-      throw error;
+      for (const { file } of written) await file.close();
+      next.generation = generation;
+      if (isAhead) this.#break(error);
+      throw this.#broken ?? error;
     }
     this.record = next;
     this.#committed = true;
@@ -449,6 +465,28 @@ export class State {
       pair.stale.written(name, added);
     }
     await this.#sweep();
+  }
+
+  /** Changes whenever any map of any pair becomes stale. */
+  #staleMarks(): number {
+    let marks = 0;
+    for (const pair of this.pairs.values()) marks += pair.stale.marks;
+    return marks;
+  }
+
+  #break(error: unknown): void {
+    const { class: name } = this.record;
+    const reason = error instanceof Error ? error.message : String(error);
+    // A command ends with its class: it is told what happened, and run again.
+    this.#broken = this.live
+      ? new KageError('failed', `class ${name}: its state could not be written down: ${reason}`, {
+          hint: 'nothing that was flushed is lost: mend the cause, then restart the server',
+          data: { class: name },
+          cause: error,
+        })
+      : error;
+    this.#whyBroken = reason;
+    this.tell({ kind: 'broken', reason });
   }
 
   /** Makes what was changed of one map durable: by its file, or by a commit if that has to be new. */

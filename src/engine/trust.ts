@@ -148,7 +148,7 @@ export async function takeStamps(state: State): Promise<Map<string, Stamp>> {
     if (before && differentFile(before, stamp) !== null) continue;
     if (before && !state.written.has(disk.name) && !disk.exclusive) {
       const reason = writtenBetween(before, stamp);
-      if (reason !== null) doubtDisk(state, disk.name, reason);
+      if (reason !== null) await state.turn(async () => doubtDisk(state, disk.name, reason));
     }
     stamps.set(disk.name, stamp);
     state.seen.set(disk.name, stamp);
@@ -158,7 +158,7 @@ export async function takeStamps(state: State): Promise<Map<string, Stamp>> {
 }
 
 /**
- * Looks again, in the middle of a session, at disks that this process has not written since it last
+ * Within a turn: looks again, in the middle of a session, at disks that this process has not written since it last
  * looked: what others wrote meanwhile is doubt before we write there ourselves and cannot tell.
  */
 export async function lookAgain(state: State, records: readonly PairRecord[]): Promise<void> {
@@ -205,6 +205,8 @@ export function writtenBetween(before: Stamp, after: Stamp): string | null {
 }
 
 function doubtDisk(state: State, disk: string, reason: string): void {
+  // Another object, so that whoever has looked at the record looks again.
+  state.record = { ...state.record };
   for (const record of state.record.pairs) {
     const on = (volume: number) => state.volumeById(volume).disk === disk;
     if (!on(record.master) && !on(record.proxy)) continue;

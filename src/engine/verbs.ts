@@ -5,13 +5,20 @@
 
 import { KageError } from '../base/errors.ts';
 import { reach } from '../base/faults.ts';
-import { type ClassRecord, NEVER_SYNCHRONIZED, type PairRecord } from '../catalog/records.ts';
+import type { IntentLog } from '../bitmap/intent-log.ts';
+import {
+  type ClassRecord,
+  NEVER_SYNCHRONIZED,
+  type PairRecord,
+  type VolumeRecord,
+} from '../catalog/records.ts';
 import { isNbdUri } from '../nbd/uri.ts';
 import type { Link } from '../proxy/link.ts';
 import { type Direction, VERBS, type Verb } from '../proxy/states.ts';
 import { mapAfter, refusal, sourceOf, spreadsTo, stateOf, targetOf } from '../proxy/transitions.ts';
 import type { CopyOptions, PairReport, VerbReport } from './api.ts';
 import { names, reportOf, runCopy, sideNames } from './copying.ts';
+import { giveUpProxy } from './ground.ts';
 import {
   type Expectation,
   expect,
@@ -45,6 +52,8 @@ export type VerbOptions = CopyOptions & {
 /** What one pair goes through in one call. */
 type Work = {
   readonly id: number;
+  /** When it was planned. */
+  readonly joined: boolean;
   readonly plan: Plan | null;
   /** The row is not applied: its unfinished or outdated copy is taken up again. */
   readonly continues: boolean;
@@ -65,13 +74,39 @@ export type Begun = {
   report(): VerbReport;
 };
 
-/** A disk behind a server that was lost: its side is INVALID, and a verb may reach it anew. */
-async function forgetFault(state: State, record: PairRecord): Promise<void> {
+/**
+ * A disk behind a server that was lost: its side is INVALID, and a verb may reach it anew. What was not
+ * synced there may be gone: what settled is pending again, and so is all that is hot of a joined pair.
+ */
+async function forgetFault(state: State, link: Link, record: PairRecord): Promise<void> {
   for (const side of ['master', 'proxy'] as const) {
     const volume = state.sideVolume(record, side);
     if (volume.invalid === null || !isNbdUri(state.diskOf(volume).path)) continue;
-    await state.closeDevices(volume.disk);
+    // Nobody is in the middle of anything with the device that goes.
+    await link.whilePaused([record.master], async () => {
+      const log = await state.log();
+      await state.commit((next) => {
+        for (const own of next.pairs) {
+          if (own.master === volume.id || own.proxy === volume.id) pendHot(state, own, log, volume);
+        }
+      });
+      await state.closeDevices(volume.disk);
+    });
   }
+}
+
+function pendHot(state: State, record: PairRecord, log: IntentLog, lost: VolumeRecord): void {
+  const pair = state.pair(record);
+  pair.unsettle();
+  const hot = log.extents.filter((extent) => extent.volume === record.master);
+  if (!record.joined || hot.length === 0) return;
+  for (const { extent } of hot) pair.markExtent('pending', extent, state.tuning.extentSize);
+  pair.stale.add('pending');
+  record.copy ??= {
+    verb: 'recovery',
+    method: 'differential',
+    reason: `regions with writes in flight when ${lost.name} was lost`,
+  };
 }
 
 /** Throws what would keep the verb from beginning now. */
@@ -93,7 +128,7 @@ export async function beginVerb(
   records: readonly PairRecord[],
   options: VerbOptions,
 ): Promise<Begun> {
-  let works = await prepareAll(state, verb, records, options);
+  let works = await prepareAll(state, link, verb, records, options);
   if (options.dryRun) {
     const dry = await dryReport(state, verb, works);
     return { copies: [], copy: async () => {}, report: () => dry };
@@ -111,6 +146,8 @@ export async function beginVerb(
   if (rows.length > 0) {
     const change = (next: ClassRecord) => {
       still?.requireTime();
+      // A side may have failed under a client since the verb was let in.
+      for (const { id } of rows) requireAllowed(state, verb, state.pairRecord(id), options);
       for (const work of rows) effectOf(state, verb, work, options)(next);
     };
     await switchOver(state, link, verb, rows, change, still);
@@ -143,12 +180,13 @@ export async function beginVerb(
 /** Looks at the images again, guards every pair and plans its copy; nothing is changed. */
 async function prepareAll(
   state: State,
+  link: Link,
   verb: Verb,
   records: readonly PairRecord[],
   options: VerbOptions,
 ): Promise<Work[]> {
   await state.turn(() => lookAgain(state, records));
-  for (const record of records) await forgetFault(state, record);
+  for (const record of records) await forgetFault(state, link, record);
   const works = records.map((record) => prepare(state, verb, record, options));
   requireOneMaster(state, verb, records);
   for (const { plan, id } of works) {
@@ -174,10 +212,10 @@ async function freezeAll(
   reports: Reports,
 ): Promise<Work[]> {
   const { still } = options;
-  await settleAndSync(state, link, rowsOf(verb, before));
+  await makeReady(state, link, rowsOf(verb, before));
   await still.freeze();
   const records = before.map(({ id }) => state.pairRecord(id));
-  const now = await prepareAll(state, verb, records, options);
+  const now = await prepareAll(state, link, verb, records, options);
   const works = before.map((work, i) => (work.takenUp && work.continues ? work : now[i]));
   const { signal } = still;
   await copyBefore(state, link, verb, works, { ...options, signal }, reports);
@@ -226,7 +264,7 @@ async function copyAll(
   options: VerbOptions,
   reports: Reports,
 ): Promise<void> {
-  const failed: { name: string; error: unknown }[] = [];
+  const failed: Failure[] = [];
   for (const work of rows) {
     try {
       reports.set(work.id, await copyOf(state, link, work, options));
@@ -236,6 +274,13 @@ async function copyAll(
       failed.push({ name: sideNames(state, state.pairRecord(work.id)).proxy, error });
     }
   }
+  requireNone(verb, failed, asked);
+}
+
+type Failure = { readonly name: string; readonly error: unknown };
+
+/** Throws what has failed of a verb that did the rest of `asked` pairs. */
+function requireNone(verb: Verb, failed: readonly Failure[], asked: number): void {
   if (failed.length === 0) return;
   if (failed.length === asked) throw failed[0].error;
   const text = failed.map(({ name, error }) => `${name}: ${(error as Error).message}`).join('; ');
@@ -264,6 +309,7 @@ function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOpti
   const view = state.view(record);
   const row = VERBS[verb];
   const notes: string[] = [];
+  const work = { id: record.id, joined: record.joined, notes };
   if (row.source !== null || row.target !== null || verb === 'part') {
     state.usable(state.volumeById(record.master));
     state.usable(state.volumeById(record.proxy));
@@ -278,9 +324,7 @@ function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOpti
       ? { ...view, pendingEmpty: true }
       : view;
   if (!continues) {
-    const siblings = state.siblings(record).map((s) => state.view(s));
-    const no = refusal(verb, seen, options, siblings);
-    if (no !== null) throw wrongState(state, verb, record, no.key, no.reason, no.hint);
+    requireAllowed(state, verb, record, options, seen);
     requireStopped(state, verb, record, options);
     // It becomes INVALID: nobody must be reading it.
     if (row.abandons && !view.pendingEmpty) {
@@ -295,7 +339,7 @@ function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOpti
   // The rest of the copy goes on beside the parted pair.
   const rest = verb === 'part' && !copiesFirst && !view.pendingEmpty;
   if ((!copies && !needed && !rest) || (rest && options.isCopying?.(record.id))) {
-    return { id: record.id, plan: null, continues: false, notes };
+    return { ...work, plan: null, continues: false };
   }
   const direction: Direction =
     continues || needed || row.direction === 'keep' ? record.direction : row.direction;
@@ -309,7 +353,20 @@ function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOpti
       `this finishes what was begun at ${when(record.since)}; run it again for a newer state`,
     );
   }
-  return { id: record.id, plan, continues, rest, notes };
+  return { ...work, plan, continues, rest };
+}
+
+/** Throws `wrong-state` unless the table lets the verb run on a pair that looks like this. */
+function requireAllowed(
+  state: State,
+  verb: Verb,
+  record: PairRecord,
+  options: VerbOptions,
+  view = state.view(record),
+): void {
+  const siblings = state.siblings(record).map((s) => state.view(s));
+  const no = refusal(verb, view, options, siblings);
+  if (no !== null) throw wrongState(state, verb, record, no.key, no.reason, no.hint);
 }
 
 /**
@@ -432,6 +489,7 @@ async function takeUp(state: State, link: Link, work: Work, options: VerbOptions
   await link.settle({ record, pair: state.pair(record) });
   const { plan } = work;
   await state.commit((next) => {
+    requireUnfailed(state, work);
     const pair = state.pair(record);
     if (plan?.direction === 'toProxy' && !plan.all && record.joined) {
       // What a sibling's restore or a recovery left pending is news for the proxy.
@@ -443,6 +501,15 @@ async function takeUp(state: State, link: Link, work: Work, options: VerbOptions
     const more = plan?.direction === 'toMaster' && plan.all;
     if (more) for (const change of spreadRestore(state, record, true)) change(next);
   });
+}
+
+/** A client's write may have found that a side fails: then the copy was given up since it was planned. */
+function requireUnfailed(state: State, { id, joined, plan }: Work): void {
+  const now = state.pairRecord(id);
+  if (now.joined === joined && (joined || now.copy !== null)) return;
+  const { name, invalid } = state.sideVolume(now, targetOf(plan!.direction));
+  const what = `${plan!.verb} ${names(state, now)}: ${name} is INVALID`;
+  throw new KageError('io-error', `${what}: ${invalid?.reason}`, { data: { volume: name } });
 }
 
 /** The part of an effect that every copy has in common: maps, method, the target's validity. */
@@ -504,7 +571,7 @@ async function switchOver(
   still: Stillness | undefined,
 ): Promise<void> {
   // Most of what is dirty is synced while clients go on.
-  if (state.inUse && still === undefined) await settleAndSync(state, link, works);
+  if (state.inUse && still === undefined) await makeReady(state, link, works);
   const families = [...new Set(works.map((work) => state.pairRecord(work.id).master))];
   await link.whilePaused(
     families.sort((a, b) => a - b),
@@ -518,15 +585,46 @@ async function switchOver(
       }
       const records = works.map((work) => state.pairRecord(work.id));
       for (const record of records) await link.settle({ record, pair: state.pair(record) });
+      const log = await state.log();
+      const failed: Failure[] = [];
       await state.commit(change, {
-        async switched() {
+        async switched(next) {
           resume();
           still?.thaw();
-          for (const id of sidesOf(records)) await state.flushVolume(state.volumeById(id));
+          for (const { id } of works) {
+            const record = state.pairRecord(id);
+            const error = await errorOf(() => flushSides(state, record));
+            if (error === undefined) continue;
+            failed.push({ name: sideNames(state, record).proxy, error });
+            // Its clients write on: what they had written is not all on both sides.
+            giveUpProxy(state, next, { record, pair: state.pair(record) }, log.extents, error);
+          }
         },
       });
+      requireNone(verb, failed, works.length);
     },
   );
+}
+
+/** Before a pause or a freeze: what can be done by then is done. */
+async function makeReady(state: State, link: Link, works: readonly Work[]): Promise<void> {
+  await settleAndSync(state, link, works);
+  // A state folder that cannot be written is found while nothing depends on it.
+  if (state.inUse) await state.commit(() => {});
+}
+
+async function flushSides(state: State, record: PairRecord): Promise<void> {
+  for (const id of sidesOf([record])) await state.flushVolume(state.volumeById(id));
+}
+
+/** What was thrown, an Error in any case. */
+async function errorOf(work: () => Promise<void>): Promise<Error | undefined> {
+  try {
+    await work();
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
 }
 
 function sidesOf(records: readonly PairRecord[]): Set<number> {

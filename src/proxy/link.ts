@@ -43,6 +43,8 @@ export interface Ground {
   readonly extentSize: number;
   /** Extents that the log holds. */
   readonly extentsMax: number;
+  /** Throws when a commit has failed: the maps in memory are perhaps not those on the disk. */
+  requireIntact(): void;
   /**
    * Durably: parted, the proxy INVALID, these regions and all hot ones changed, and the extents that
    * were on their way out of the log. In force at once.
@@ -240,9 +242,10 @@ export class Link {
   }
 
   async #readSlowly(volume: number, offset: number, into: Uint8Array): Promise<void> {
-    const own = await this.#ground.device(volume, 'read');
     const hold = await this.#holdRegions(volume, offset, offset + into.byteLength, false);
     try {
+      // Not before: a swap gives the volume another disk.
+      const own = await this.#ground.device(volume, 'read');
       const strands = this.#ground.strands(volume).filter((s) => isTarget(s, volume));
       if (strands.length === 0) return await own.read(into, offset);
       const { regionSize } = strands[0].pair;
@@ -356,7 +359,6 @@ export class Link {
 
   async #writeSlowly(volume: number, offset: number, data: Uint8Array): Promise<void> {
     await this.#ground.beginWrite(volume);
-    const own = await this.#ground.device(volume, 'write');
     for (let done = 0; done < data.byteLength; ) {
       const begin = offset + done;
       // Up to the end of an extent, so that a piece needs few of them at once.
@@ -364,6 +366,8 @@ export class Link {
       const rest = data.subarray(done, done + most - (begin % this.#ground.extentSize));
       const hold = await this.#holdRegions(volume, begin, begin + rest.byteLength, true);
       try {
+        // Not before: a swap gives the volume another disk.
+        const own = await this.#ground.device(volume, 'write');
         done += await this.#writeHeld(own, volume, begin, rest);
       } finally {
         this.#holds.release(hold);
@@ -385,6 +389,7 @@ export class Link {
     // later marks what is hot.
     await this.#intents.pin(extents);
     try {
+      this.#ground.requireIntact();
       const strands = this.#ground.strands(volume);
       const piece = this.#piece(strands, volume, offset, data);
       await this.#writePiece(own, volume, strands, piece);
@@ -406,6 +411,8 @@ export class Link {
         } else {
           await this.#ground.saveMap(pair, 'changed');
         }
+        // What a failed write has set there is nowhere else.
+        if (pair.stale.has('pending')) await this.#ground.saveMap(pair, 'pending');
       }
     }
     reach('evict:bits-durable');
@@ -473,7 +480,9 @@ export class Link {
       if (step === 'write') await this.#writeOwn(own, strands, piece);
       else if (step !== 'intent') {
         for (const [i, strand] of strands.entries()) {
-          if (!piece.steps[i].includes(step) || given.has(strand)) continue;
+          // Whatever has failed, the two differ there from now on.
+          if (given.has(strand) && step !== 'mark') continue;
+          if (!piece.steps[i].includes(step)) continue;
           const goesOn = await this.#step(step, strand, volume, own, piece);
           if (!goesOn) given.add(strand);
         }
@@ -492,8 +501,6 @@ export class Link {
     const { pair } = strand;
     switch (step) {
       case 'settle':
-        await this.settle(strand);
-        return true;
       case 'preserve':
       case 'sync-source':
       case 'sync-target':
@@ -520,7 +527,9 @@ export class Link {
     const source = volumeAt(record, sourceOf(record.direction));
     const target = volumeAt(record, targetOf(record.direction));
     try {
-      if (step === 'preserve') {
+      if (step === 'settle') {
+        await this.settle(strand);
+      } else if (step === 'preserve') {
         await this.#copyRegions(pair, source, target, regions);
         // No comparison will come by here any more.
         if (record.direction === 'toProxy') pair.addToIncrement(regions);

@@ -8,7 +8,6 @@
  * a new generation of them.
  */
 
-import { assert } from '../base/assert.ts';
 import { MapFile } from '../bitmap/map-file.ts';
 import { RegionMap, type Run } from '../bitmap/region-map.ts';
 import { MAP_NAMES, type MapName, mapFileName, type PairRecord } from '../catalog/records.ts';
@@ -105,10 +104,13 @@ export class Pair {
     return this.#settling.size === 0 && this.maps.pending.isEmpty();
   }
 
-  /** The regions' content is on the target from now on, not yet durable. */
+  /**
+   * The regions' content is on the target from now on, not yet durable. Those that are pending no more,
+   * because the copy was given up meanwhile, have nothing to settle.
+   */
   beginSettling({ first, count }: Run): void {
     for (let region = first; region < first + count; region++) {
-      this.#settling.set(region, this.#begun++);
+      if (this.maps.pending.has(region)) this.#settling.set(region, this.#begun++);
     }
   }
 
@@ -143,6 +145,19 @@ export class Pair {
   dropKnown(): void {
     this.known?.release();
     this.known = undefined;
+  }
+
+  /** Nobody knows whether the target has what was filled and not synced: it is plainly pending again. */
+  unsettle(): void {
+    this.#settling.clear();
+  }
+
+  /** Sets the bits of all regions of a hot extent. */
+  markExtent(name: 'changed' | 'pending', extent: number, extentSize: number): void {
+    const perExtent = extentSize / this.regionSize;
+    const first = extent * perExtent;
+    const count = Math.min(perExtent, this.regions - first);
+    if (count > 0) this.maps[name].set(first, count);
   }
 
   /** The copy is given up: nothing is pending or settling any more. */
@@ -182,8 +197,8 @@ export class Pair {
     }
     for (const region of regions) {
       if (this.#settling.get(region) !== before.get(region)) continue;
-      // Another call that failed meanwhile has put the bit back, and it was saved so.
-      assert(!this.maps.pending.has(region), 'a settled region was not saved');
+      // Another call that failed meanwhile has put the bit back: it settles later.
+      if (this.maps.pending.has(region)) continue;
       // Until now a write to the source had to settle it first.
       this.#settling.delete(region);
     }
@@ -195,7 +210,8 @@ export class Pair {
     const held = new Map<number, number>();
     for (const { first, count } of runs) {
       for (let region = first; region < first + count; region++) {
-        held.set(region, this.#settling.get(region)!);
+        const begun = this.#settling.get(region);
+        if (begun !== undefined) held.set(region, begun);
       }
     }
     await this.clearSettled(held, durably);
@@ -253,6 +269,11 @@ export class StaleMaps {
 
   get size(): number {
     return this.#added.size;
+  }
+
+  /** How often any map became stale. */
+  get marks(): number {
+    return this.#count;
   }
 
   /** As it is now, for `written`. */

@@ -3,89 +3,10 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { KageError } from '../../src/base/errors.ts';
-import { MemoryHost } from '../../src/device/memory-host.ts';
-import type { AttachedVolume, DiskClass } from '../../src/engine/api.ts';
 import { openClass } from '../../src/engine/open.ts';
+import { contentOf, join, REGION, refused, SIZE, World } from './live-world.ts';
 
 const test = suite('engine: live');
-const REGION = 4096;
-const SIZE = 8 * REGION;
-
-class World {
-  readonly host = new MemoryHost(1);
-  readonly waiting: (() => void)[] = [];
-  disks!: DiskClass;
-
-  static async create(exclusive = true): Promise<World> {
-    const world = new World();
-    for (const name of ['m', 'p']) {
-      const disk = world.host.addDisk(`/${name}.img`, SIZE);
-      disk.write(new Uint8Array(SIZE).fill(name === 'm' ? 1 : 2), 0);
-      disk.flush();
-    }
-    await world.open();
-    await world.disks.add(['m', 'p'].map((name) => ({ path: `/${name}.img`, name, exclusive })));
-    return world;
-  }
-
-  async open(): Promise<void> {
-    this.disks = await openClass('live', {
-      home: '/home',
-      host: this.host,
-      kernel: 'js',
-      create: true,
-      live: true,
-      tuning: { extentSize: REGION, extentsMax: 8, pieceSize: REGION },
-    });
-  }
-
-  /** From now on every disk operation waits until `goOn` lets it go. */
-  hold(): void {
-    this.host.latency = () => new Promise((resolve) => this.waiting.push(resolve));
-  }
-
-  async turn(): Promise<void> {
-    for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
-  }
-
-  /** Lets `count` operations go on, each as far as it comes. */
-  async goOn(count = 1): Promise<void> {
-    for (let i = 0; i < count; i++) {
-      await this.turn();
-      this.waiting.shift()?.();
-    }
-    await this.turn();
-  }
-
-  async finish(): Promise<void> {
-    this.host.latency = undefined;
-    while (this.waiting.length > 0) await this.goOn();
-  }
-
-  async pair() {
-    return (await this.disks.info()).pairs[0];
-  }
-}
-
-async function refused(work: Promise<unknown>): Promise<KageError> {
-  try {
-    await work;
-  } catch (error) {
-    assert.instance(error, KageError);
-    return error as KageError;
-  }
-  throw new Error('nothing was refused');
-}
-
-async function contentOf(volume: AttachedVolume): Promise<number[]> {
-  const into = new Uint8Array(SIZE);
-  await volume.read(into, 0);
-  return Array.from({ length: SIZE / REGION }, (_, region) => into[region * REGION]);
-}
-
-const join = (world: World, wait = true) =>
-  world.disks.join('m', 'p', { regionSize: REGION, wait });
-
 test('a volume is attached only in a live class, and while it is whole', async () => {
   const world = await World.create();
   await world.disks.close();

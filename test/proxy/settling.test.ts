@@ -41,6 +41,27 @@ test('what settles after the syncs began is not cleared with them', async () => 
   assert.ok(pair.isSettling(3));
 });
 
+test('of a copy that was given up nothing settles any more', async () => {
+  const pair = pairOf(4);
+  pair.dropPending();
+  pair.beginSettling({ first: 0, count: 2 });
+  assert.not.ok(pair.settles);
+  await pair.clearPending([{ first: 2, count: 1 }], durably);
+  assert.ok(pair.pendingEmpty);
+});
+
+test('a region whose bit another call has put back settles later', async () => {
+  const pair = pairOf(2);
+  pair.beginSettling({ first: 0, count: 1 });
+  const before = pair.settlingNow();
+  await pair.clearSettled(before, async () => {
+    pair.maps.pending.set(0);
+  });
+  assert.ok(pair.isSettling(0));
+  await pair.clearSettled(pair.settlingNow(), durably);
+  assert.not.ok(pair.maps.pending.has(0));
+});
+
 test('a region that is pending again meanwhile stays so', async () => {
   const pair = pairOf(4);
   pair.beginSettling({ first: 0, count: 2 });
