@@ -217,6 +217,11 @@ function nbdFamilies(nbd: NbdMetrics): Family[] {
       one(nbd.refused),
     ),
     counter(
+      'kage_nbd_connections_cut_off_total',
+      'NBD connections that kept memory others waited for.',
+      one(nbd.cutOff),
+    ),
+    counter(
       'kage_nbd_requests_total',
       'NBD requests that were answered.',
       each((name) => nbd.requests(name)),

@@ -1,5 +1,6 @@
 /** What the handshake ends with, and what a connection is given by the world around it. */
 
+import type { Budget } from './budget.ts';
 import type { OpenExport } from './export.ts';
 import type { NbdMetrics } from './metrics.ts';
 import type { SlabStore } from './slabs.ts';
@@ -16,6 +17,8 @@ export type Agreed = {
 
 export type Surroundings = {
   readonly store: SlabStore;
+  /** Of all connections of the server. */
+  readonly budget: Budget;
   readonly metrics: NbdMetrics;
   /** ms, never going back. */
   readonly clock: () => number;

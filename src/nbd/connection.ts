@@ -99,6 +99,11 @@ export class Connection {
     return this.#answering || running > 0 || (!this.#gone && requests > 0);
   }
 
+  /** ms for which the client has held memory that it does not move. */
+  stalledMs(now: number): number {
+    return this.#transmission?.stalledMs(now) ?? 0;
+  }
+
   /** Bytes from the client; they are the connection's from now on. */
   receive(bytes: Uint8Array): void {
     if (this.#gone || this.#ending) return;
@@ -139,6 +144,7 @@ export class Connection {
     this.#gone = true;
     this.#inbox.clear();
     this.#out.close();
+    this.#transmission?.close();
     this.#closeExport();
     this.#onChange();
   }
@@ -170,6 +176,7 @@ export class Connection {
     this.#ending = true;
     this.#inbox.clear();
     this.#out.close();
+    this.#transmission?.close();
     this.#line.drop();
     this.#onChange();
   }
@@ -278,6 +285,7 @@ export class Connection {
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;
+      this.#transmission?.update();
       this.#advance();
       if (this.#gone) this.#closeExport();
       if (!this.busy) this.#onChange();

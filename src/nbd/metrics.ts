@@ -76,6 +76,11 @@ export class NbdMetrics {
   accepted = 0;
   /** Connections that were closed at once because there were too many. */
   refused = 0;
+  /** Connections that were cut off because they kept memory that others waited for. */
+  cutOff = 0;
+  /** Payloads of the requests that succeeded. */
+  bytesRead = 0;
+  bytesWritten = 0;
   readonly #requests = new Float64Array(COMMANDS);
   readonly #errors = new Float64Array(COMMANDS);
   readonly #bytes = new Float64Array(COMMANDS);

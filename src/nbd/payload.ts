@@ -51,6 +51,13 @@ export class PayloadReader {
     return true;
   }
 
+  /** Forgets what was gathered. */
+  drop(): void {
+    if (this.#slab !== undefined) this.#store.give(this.#slab);
+    this.#slab = undefined;
+    this.#done = 0;
+  }
+
   /** The gathering buffer, twice as large when it is full. */
   #roomFor(length: number): Slab {
     const old = this.#slab;

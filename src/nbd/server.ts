@@ -7,6 +7,7 @@
 
 import type net from 'node:net';
 import { KageError } from '../base/errors.ts';
+import { BUDGET_BYTES, Budget } from './budget.ts';
 import { Connection, type Line } from './connection.ts';
 import type { NbdExports } from './export.ts';
 import { NbdMetrics } from './metrics.ts';
@@ -19,6 +20,9 @@ import { prepareTls, type Secure, type TlsOptions } from './tls.ts';
 const CONNECTIONS_MAX = 100;
 /** From the first byte to an agreed export, TLS included, ms. */
 const HANDSHAKE_MS = 10_000;
+/** A client may keep memory so long that others wait for and it does not move, ms. */
+const STALL_MS = 15_000;
+const STALL_LOOK_MS = 1000;
 /** A closed line waits so long for the client to close its end, ms; when the server stops, less. */
 const LINGER_MS = 5000;
 const LAST_LINGER_MS = 500;
@@ -35,6 +39,10 @@ export type NbdServerOptions = {
   readonly onClient?: (event: ClientEvent) => void;
   readonly connectionsMax?: number;
   readonly handshakeMs?: number;
+  /** Memory for requests of all clients together, beyond 1 MiB of each, bytes. */
+  readonly budgetBytes?: number;
+  /** So long may a client keep memory that others wait for without moving, ms. */
+  readonly stallMs?: number;
 };
 
 export type ClientEvent = {
@@ -147,6 +155,8 @@ class Guests {
   readonly #options: NbdServerOptions;
   readonly #secure: Secure | undefined;
   readonly #store = new SlabStore();
+  readonly #budget: Budget;
+  #stallWatch: ReturnType<typeof setInterval> | undefined;
   readonly #all = new Map<Connection, Wire>();
   #stopping = false;
   /** Have come before anybody is let in; undefined from then on. */
@@ -157,6 +167,7 @@ class Guests {
   constructor(options: NbdServerOptions, secure: Secure | undefined) {
     this.#options = options;
     this.#secure = secure;
+    this.#budget = new Budget(options.budgetBytes ?? BUDGET_BYTES, () => this.#watchStalled());
     if (options.ready === undefined) return;
     this.#early = new Map();
     options.ready.then(
@@ -203,6 +214,7 @@ class Guests {
         exports: this.#options.exports,
         tls,
         store: this.#store,
+        budget: this.#budget,
         metrics: this.metrics,
         clock: this.#options.clock,
         turn: () => new Promise((resolve) => setImmediate(resolve)),
@@ -257,9 +269,30 @@ class Guests {
     return await this.#until(() => having().length === 0, limitMs, 0);
   }
 
+  /** While somebody waits for memory, whoever keeps it and does not move is cut off. */
+  #watchStalled(): void {
+    if (this.#stallWatch !== undefined) return;
+    const { clock, stallMs = STALL_MS } = this.#options;
+    const look = () => {
+      if (!this.#budget.isShort) {
+        clearInterval(this.#stallWatch);
+        this.#stallWatch = undefined;
+        return;
+      }
+      for (const connection of this.#all.keys()) {
+        if (connection.stalledMs(clock()) < stallMs) continue;
+        this.metrics.cutOff++;
+        connection.drop();
+      }
+    };
+    this.#stallWatch = setInterval(look, Math.min(STALL_LOOK_MS, stallMs));
+    this.#stallWatch.unref?.();
+  }
+
   /** Closes all sockets at once. */
   cut(): void {
     for (const socket of this.#early?.keys() ?? []) socket.destroy();
+    clearInterval(this.#stallWatch);
     for (const [connection, wire] of this.#all) {
       connection.drop();
       wire.destroy();

@@ -71,7 +71,7 @@ export class Transmission {
     const { size, readOnly } = this.#target;
     const { structured, contexts } = agreed;
     this.#terms = { size, readOnly, structured, contexts: contexts.length };
-    this.#window = new Window(out);
+    this.#window = new Window(out, around.budget, around.clock, onSettled);
   }
 
   /** The client has said that it wants no more. */
@@ -99,6 +99,23 @@ export class Transmission {
     this.#window.taken(replies);
   }
 
+  /** The replies of what has ended are in the outbox. */
+  update(): void {
+    this.#window.update();
+  }
+
+  /** The client is gone. */
+  close(): void {
+    this.#arriving = undefined;
+    this.#payload.drop();
+    this.#window.close();
+  }
+
+  /** See `Window.stalledMs`. */
+  stalledMs(now: number): number {
+    return this.#window.stalledMs(now);
+  }
+
   /**
    * Takes up what has arrived. `wait`: more bytes are needed; `full`: so is room in the window;
    * `broken`: this is not NBD, the connection has to be dropped.
@@ -106,7 +123,9 @@ export class Transmission {
   advance(inbox: Inbox): Exclude<Progress, 'more'> {
     for (;;) {
       const progress = this.#arriving === undefined ? this.#begin(inbox) : this.#receive(inbox);
-      if (progress !== 'more') return progress;
+      if (progress === 'more') continue;
+      this.#window.update();
+      return progress;
     }
   }
 
@@ -125,7 +144,7 @@ export class Transmission {
     const refusal = this.#stopping ? STOPPING : refusalOf(request, this.#terms);
     const payload = payloadBytes(request);
     if (refusal !== undefined && payload > SWALLOWED_BYTES_MAX) return 'broken';
-    if (!this.#window.hasRoomFor(refusal ? undefined : request)) return 'full';
+    if (!this.#window.makeRoomFor(refusal ? undefined : request)) return 'full';
     inbox.skip(REQUEST_BYTES);
     // Nothing else is taken up before its payload is here: the room stays.
     if (payload > 0) this.#arriving = { request, refusal };

@@ -407,4 +407,31 @@ test('TLS without anything to prove who one is, is refused', async () => {
   );
 });
 
+test('a client that keeps memory which others wait for is cut off, and only then', () =>
+  serving({ budgetBytes: 32 * 2 ** 20, stallMs: 300 }, async ({ server, at, target }) => {
+    Object.defineProperty(target, 'size', { value: 2 ** 30 });
+    target.read = () => {};
+    const transmitting = async () => {
+      const peer = new Peer(at);
+      await peer.enter();
+      return peer;
+    };
+    const hog = await transmitting();
+    hog.socket.pause();
+    hog.socket.write(read(0, 32 * 2 ** 20));
+    await until('the hog is served', () => server.metrics.requests('read') === 1);
+    await sleep(700);
+    assert.not.ok(hog.closed, 'nobody waits');
+    const other = await transmitting();
+    other.counting = true;
+    const small = await transmitting();
+    other.socket.write(read(0, 32 * 2 ** 20));
+    small.socket.write(read(0, 16));
+    await small.hears(16 + 16);
+    await until('the other one is served', () => other.total >= 32 * 2 ** 20);
+    assert.is(server.metrics.cutOff, 1);
+    hog.socket.resume();
+    await until('the hog is cut off', () => hog.closed);
+  }));
+
 test.run();

@@ -5,6 +5,7 @@
  */
 
 import * as assert from 'uvu/assert';
+import { Budget } from '../../src/nbd/budget.ts';
 import { Connection } from '../../src/nbd/connection.ts';
 import type { Extent, NbdExport, NbdExports } from '../../src/nbd/export.ts';
 import { NbdMetrics } from '../../src/nbd/metrics.ts';
@@ -204,6 +205,8 @@ export type ClientOptions = {
   targets?: readonly TestExport[];
   exports?: NbdExports;
   tls?: TlsMode;
+  /** Shared with other clients. */
+  budget?: Budget;
   /** The transport keeps what is sent until `take`. */
   stuck?: boolean;
 };
@@ -212,6 +215,7 @@ export class Client {
   readonly targets: readonly TestExport[];
   readonly metrics = new NbdMetrics();
   readonly store = new SlabStore();
+  readonly budget: Budget;
   readonly connection: Connection;
   /** What the transport was told. */
   readonly events: string[] = [];
@@ -231,6 +235,7 @@ export class Client {
   constructor(options: ClientOptions = {}) {
     this.targets = options.targets ?? [new TestExport()];
     this.stuck = options.stuck ?? false;
+    this.budget = options.budget ?? new Budget();
     this.connection = new Connection(
       {
         send: (pieces, taken) => {
@@ -250,6 +255,7 @@ export class Client {
         exports: options.exports ?? this.exports(),
         tls: options.tls ?? 'off',
         store: this.store,
+        budget: this.budget,
         metrics: this.metrics,
         clock: () => this.now++,
         turn: async () => {
