@@ -518,6 +518,10 @@ class LiveSimulation {
     const to = this.#time++;
     const contents = new Map<string, number[]>();
     for (const [i, name] of names.entries()) {
+      if (done === 'failed' && this.#sinceOf(name) === since[i]) {
+        if (before[i]) this.snapshots.set(name, before[i]);
+        continue;
+      }
       const content = await this.#contentOf(name).catch((error) => {
         if (this.host.life !== life) throw error;
         // It was not parted after all, or is only half there.
