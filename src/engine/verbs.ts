@@ -82,6 +82,7 @@ async function forgetFault(state: State, link: Link, record: PairRecord): Promis
   for (const side of ['master', 'proxy'] as const) {
     const volume = state.sideVolume(record, side);
     if (volume.invalid === null || !isNbdUri(state.diskOf(volume).path)) continue;
+    if ((await errorOf(() => state.flushVolume(volume))) === undefined) continue;
     // Nobody is in the middle of anything with the device that goes.
     await link.whilePaused([record.master], async () => {
       const log = await state.log();
