@@ -42,7 +42,10 @@ async function believeOwnWrites(state: State, moved: Map<string, string | null>)
   for (const disk of state.record.disks) {
     const stamp = state.seen.get(disk.name);
     if (stamp === undefined || disk.stamp === null || disk.stamp.unreliable !== null) continue;
-    if (writtenInLife(stamp, alive)) moved.set(disk.name, null);
+    if (!writtenInLife(stamp, alive)) continue;
+    moved.set(disk.name, null);
+    // The next commit has another epoch: a kill right after it must not find the note worthless.
+    disk.stamp = stamp;
   }
 }
 

@@ -20,9 +20,9 @@ import { openClass } from '../../src/engine/open.ts';
 import type { State } from '../../src/engine/state.ts';
 import { HASH_STATE_BYTES } from '../../src/kernel/kernel.ts';
 import { createKernel } from '../../src/kernel/select.ts';
+import { History } from '../support/history.ts';
 import { Belief } from './live-belief.ts';
 import { Faults } from './live-faults.ts';
-import { History } from './live-history.ts';
 
 const SECTOR = 512;
 const REGION = 4096;

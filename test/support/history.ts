@@ -1,7 +1,8 @@
 /**
- * What clients have written to a volume of the live simulation: every write of every sector with the
- * moments at which it was asked for and answered. Nobody else writes a sector at the same time, so its
- * entries are in order. From it follows what a read, a snapshot or a power cut may show.
+ * What clients have written to a volume: every write of every sector (or block: the unit that is written
+ * as a whole) with the moments at which it was asked for and answered. Nobody else writes a sector at the
+ * same time, so its entries are in order. From it follows what a read, a snapshot, a crash or a restore
+ * may show.
  */
 
 import assert from 'node:assert';
@@ -83,6 +84,11 @@ export class History {
     );
   }
 
+  /** The same where something else may have been there at the begin. */
+  requireFlushed(sector: number, version: number, what: string): void {
+    if (this.#flushed[sector] > 0) this.requireSurvivor(sector, version, what);
+  }
+
   requireHeld(content: readonly number[], what: string): void {
     for (const [s, version] of content.entries()) {
       const last = this.#entries[s].slice(-3);
@@ -90,12 +96,18 @@ export class History {
     }
   }
 
-  /** Fails unless there is one moment in (from, to) at which all of `contents` was here. */
-  requireOneMoment(contents: readonly number[][], from: number, to: number, what: string): void {
+  /** Fails unless there is one moment in (from, to) at which all of `contents` (what is known of it) was here. */
+  requireOneMoment(
+    contents: readonly (readonly (number | undefined)[])[],
+    from: number,
+    to: number,
+    what: string,
+  ): void {
     let after = from;
     let before = to;
     for (const content of contents) {
       for (const [s, version] of content.entries()) {
+        if (version === undefined) continue;
         const index = this.#indexOf(s, version);
         assert(index >= 0, `${what}: sector ${s} holds version ${version}, which nobody wrote`);
         const entries = this.#entries[s];
@@ -108,6 +120,33 @@ export class History {
             `${JSON.stringify(entries.slice(Math.max(0, index - 1)))}`,
         );
       }
+    }
+  }
+
+  /**
+   * The content was replaced as a whole by `restored` at one moment in (from, to), and then everything
+   * unflushed was lost by chance.
+   */
+  requireRestored(
+    content: readonly number[],
+    restored: readonly number[],
+    from: number,
+    to: number,
+  ): void {
+    let after = from;
+    let before = to;
+    for (const [s, version] of content.entries()) {
+      const entries = this.#entries[s];
+      const index = this.#indexOf(s, version);
+      const flushed = this.#flushed[s];
+      const what = `sector ${s}, version ${version}, restored ${restored[s]}`;
+      if (version !== restored[s]) {
+        assert(index >= flushed, `${what}: older than ${JSON.stringify(entries.slice(flushed))}`);
+        before = Math.min(before, entries[index].answered);
+      } else if (index < flushed) {
+        after = Math.max(after, entries[flushed].asked);
+      }
+      assert(after <= before, `${what}: no moment in ${from} to ${to} fits`);
     }
   }
 
