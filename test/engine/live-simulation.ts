@@ -283,12 +283,12 @@ class LiveSimulation {
       const { pairs } = await this.#class.verify([name]);
       const { unexpected, masterHash, proxyHash } = pairs[0];
       assert.equal(unexpected, 0, `verify ${name}: a difference that is none`);
-      for (const [disk, hash] of [
+      for (const [volume, hash] of [
         ['m', masterHash],
         [name, proxyHash],
       ] as const) {
         this.#count(hash === null ? 'moving' : 'hashes');
-        if (hash !== null) assert.equal(hash, this.#hashOf(PATHS[disk]), `hash of ${disk}`);
+        if (hash !== null) assert.equal(hash, this.#hashOf(volume), `hash of ${volume}`);
       }
     } catch (error) {
       // It is no proxy, or was broken meanwhile.
@@ -296,9 +296,11 @@ class LiveSimulation {
     }
   }
 
-  #hashOf(disk: string): string {
+  #hashOf(volume: string): string {
     const kernel = createKernel('js');
-    const { content } = this.host.disks.get(disk)!;
+    // A swap gives it another disk.
+    const { path } = this.#state!.diskOf(this.#state!.volume(volume));
+    const { content } = this.host.disks.get(path)!;
     const [state, data] = [kernel.allocate(HASH_STATE_BYTES), kernel.allocate(SIZE)];
     kernel.bytes(data, SIZE).set(content);
     kernel.hashReset(state);

@@ -201,7 +201,7 @@ test('a state that cannot be written down shows', async () => {
   const world = await World.create();
   assert.is(world.disks.look().broken, null);
   setFaultHook((step) => {
-    if (step === 'commit:root-written') throw new KageError('disk-full', 'no room left');
+    if (step === 'commit:root-renamed') throw new KageError('disk-full', 'no room left');
   });
   await world.disks.lock(['m']).catch(() => {});
   setFaultHook();
