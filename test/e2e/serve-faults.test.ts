@@ -139,7 +139,7 @@ here(
       assert.is(await outcome(client.flush()), 'done');
     }
     assert.is((await w.pair('p')).state, 'invalid');
-    assert.match(doomed.process.stderr, /FAILED: p is INVALID now: .*sync failed: EIO/);
+    assert.match(doomed.process.stderr, /FAILED: p is INVALID: .*sync failed: EIO/);
     killBelow(doomed.process.child.pid!);
     await doomed.process.ended;
     await becomeEqual(w, await serve(w));
