@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /**
  * `npm run bench`: builds, bundles the benches and runs them; results in docs/bench.
- * `npm run bench -- copy rejoin` runs the works whose name contains a word, and only prints.
+ * `npm run bench -- copy nbd` runs the works whose name contains a word, and only prints.
+ * Works over NBD need fio; what else is missing (peers, FUSE) is named where their figures would be.
  *
  *   --dir FOLDER    where the images lie (60 GiB free, a real file system; default: the system's
  *                   folder for temporary files)

@@ -96,15 +96,18 @@ export async function measureInTurns(
     rounds: number;
     params?: Record<string, string | number>;
     before?: () => void | Promise<void>;
+    /** All of a round at once, where the figures mean nothing. */
+    smoke?: boolean;
   },
 ): Promise<Entry[]> {
   const found: Figure[][] = meters.map(() => []);
+  const turn = async (at: number) => {
+    await options.before?.();
+    found[at].push(...(await meters[at].measure()));
+  };
   for (let round = 0; round < options.rounds; round++) {
-    for (let i = 0; i < meters.length; i++) {
-      const at = (i + round) % meters.length;
-      await options.before?.();
-      found[at].push(...(await meters[at].measure()));
-    }
+    if (options.smoke) await Promise.all(meters.map((_, i) => turn(i)));
+    else for (let i = 0; i < meters.length; i++) await turn((i + round) % meters.length);
   }
   return meters.flatMap(({ name, runtime }, i) => {
     const works = [...new Set(found[i].map(({ work }) => work))];

@@ -13,9 +13,9 @@ import { entryOf } from '../turns.ts';
 import { fio, type Load } from './fio.ts';
 import { FIO, needing, type Outcome } from './needs.ts';
 import { makeHoles } from './sparse.ts';
-import { type KageServer, onStage, type Stage } from './stage.ts';
+import { type KageServer, onEach, onStage, type Stage } from './stage.ts';
 
-const SIZE: Parameter<number> = { smoke: 2 * 2 ** 40, real: 16 * 2 ** 40 };
+const SIZE: Parameter<number> = { smoke: 2 ** 36, real: 16 * 2 ** 40 };
 const PAIRS = 3;
 const LIMIT_MIB = 300;
 const LIMIT_MORE_MIB = 100;
@@ -26,7 +26,7 @@ export function memory(place: Place): Promise<Outcome> {
   const works = [WORKS.memory, WORKS.memoryMore];
   return needing([FIO, 'accounting in /proc'], works, () =>
     onStage(place, 'memory', async (stage) => {
-      const entries: Entry[] = [
+      const entries = [
         entryOf(
           { work: WORKS.memory, runtime: '', params: {} },
           SIDES.limit,
@@ -42,12 +42,13 @@ export function memory(place: Place): Promise<Outcome> {
           'MiB',
         ),
       ];
-      for (const runtime of place.runtimes) {
+      const measured = await onEach(place, async (runtime) => {
         const server = await stage.serve(runtime);
-        entries.push(...(await fill(stage, server)));
+        const filled = await fill(stage, server);
         await server.stop();
-      }
-      return { entries, absences: [] };
+        return filled;
+      });
+      return { entries: [...entries, ...measured], absences: [] };
     }),
   );
 }

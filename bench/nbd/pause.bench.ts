@@ -20,9 +20,9 @@ import { entryOf } from '../turns.ts';
 import { type Load, startFio } from './fio.ts';
 import { FIO, needing, type Outcome } from './needs.ts';
 import { makeHoles } from './sparse.ts';
-import { type KageServer, onStage, type Stage } from './stage.ts';
+import { type KageServer, onEach, onStage, type Stage } from './stage.ts';
 
-const SIZE: Parameter<number> = { smoke: 2 * 2 ** 40, real: 16 * 2 ** 40 };
+const SIZE: Parameter<number> = { smoke: 2 ** 36, real: 16 * 2 ** 40 };
 /** Fewer where the rejoins between them, each of which writes all of a map, take too long. */
 const PARTS: Parameter<number> = { smoke: 2, real: 30 };
 const PARTS_MIN: Parameter<number> = { smoke: 2, real: 5 };
@@ -46,8 +46,7 @@ type Write = { at: number; ms: number };
 export function pause(place: Place): Promise<Outcome> {
   return needing([FIO], [WORKS.pause], () =>
     onStage(place, 'pause', async (stage) => {
-      const entries: Entry[] = [];
-      for (const runtime of place.runtimes) {
+      const entries = await onEach(place, async (runtime) => {
         const server = await stage.serve(runtime);
         const images = ['vm', 'proxy'].map((name) => stage.path(`${runtime.name}-${name}.img`));
         const size = makeHoles(images, pick(SIZE, place));
@@ -55,9 +54,10 @@ export function pause(place: Place): Promise<Outcome> {
           { path: images[0], name: 'vm' },
           { path: images[1], name: 'proxy' },
         ]);
-        entries.push(...(await measurePauses(stage, server, images[0], size)));
+        const measured = await measurePauses(stage, server, images[0], size);
         await server.stop();
-      }
+        return measured;
+      });
       entries.push(
         entryOf({ work: WORKS.pause, runtime: '', params: {} }, SIDES.limit, [LIMIT_MS], ''),
       );

@@ -9,12 +9,11 @@ import { EXTENT_SIZE, EXTENTS_MAX } from '../../src/base/limits.ts';
 import { type Parameter, pick } from '../harness.ts';
 import type { Place } from '../place.ts';
 import { SIDES, WORKS } from '../report/floors.ts';
-import type { Entry } from '../report/result.ts';
 import type { Runtime } from '../runtimes.ts';
 import { entryOf } from '../turns.ts';
 import { type Load, startFio } from './fio.ts';
 import { FIO, needing, type Outcome } from './needs.ts';
-import { type KageServer, onStage, type Stage } from './stage.ts';
+import { type KageServer, onEach, onStage, type Stage } from './stage.ts';
 
 const ROUNDS: Parameter<number> = { smoke: 1, real: 3 };
 const LIMIT_MS = 2000;
@@ -34,13 +33,15 @@ export function restart(place: Place): Promise<Outcome> {
   return needing([FIO], [WORKS.restart], () =>
     onStage(place, 'restart', async (stage) => {
       const work = (runtime: string) => ({ work: WORKS.restart, runtime, params: {} });
-      const entries: Entry[] = [entryOf(work(''), SIDES.limit, [LIMIT_MS], '')];
-      for (const runtime of place.runtimes) {
+      const limit = entryOf(work(''), SIDES.limit, [LIMIT_MS], '');
+      const entries = await onEach(place, async (runtime) => {
         const { killed, stopped } = await restartTimes(stage, runtime);
-        entries.push(entryOf(work(runtime.name), SIDES.serve, killed, ''));
-        entries.push(entryOf(work(runtime.name), SIDES.stopped, stopped, ''));
-      }
-      return { entries, absences: [] };
+        return [
+          entryOf(work(runtime.name), SIDES.serve, killed, ''),
+          entryOf(work(runtime.name), SIDES.stopped, stopped, ''),
+        ];
+      });
+      return { entries: [limit, ...entries], absences: [] };
     }),
   );
 }

@@ -91,6 +91,7 @@ function race(
         entries.push(
           ...(await measureInTurns(meters, {
             rounds: pick(ROUNDS, place),
+            smoke: place.smoke,
             params: { bytes: size, ...paramsOf(load) },
             before: () => {
               // What an earlier turn left dirty is written in nobody's time.

@@ -85,6 +85,17 @@ export class Stage {
   }
 }
 
+/** One runtime after the other; in a smoke run, whose figures mean nothing, all at once. */
+export async function onEach<T>(
+  { runtimes, smoke }: Place,
+  work: (runtime: Runtime) => Promise<T[]>,
+): Promise<T[]> {
+  if (smoke) return (await Promise.all(runtimes.map(work))).flat();
+  const found: T[] = [];
+  for (const runtime of runtimes) found.push(...(await work(runtime)));
+  return found;
+}
+
 /** Runs `work` on a stage of its own and clears it away. */
 export async function onStage<T>(
   place: Place,

@@ -57,6 +57,7 @@ export function stall(place: Place): Promise<Outcome> {
       }
       const entries = await measureInTurns(meters, {
         rounds: pick(ROUNDS, place),
+        smoke: place.smoke,
         params: { bytes: size, stallMs: STALL_MS, ...paramsOf(STEADY) },
         before: () => sync(image),
       });

@@ -33,6 +33,7 @@ export function tracked(place: Place): Promise<Outcome> {
       }
       const entries = await measureInTurns(meters, {
         rounds: pick(ROUNDS, place),
+        smoke: place.smoke,
         params: { bytes: size, ...paramsOf(LOAD) },
         before: () => {
           for (const image of images) sync(image);
