@@ -21,6 +21,7 @@ const ORDER = [
   'nbd',
   'engine',
   'control',
+  'serve',
   'cli',
 ];
 
@@ -32,10 +33,10 @@ const ENGINE_FOR_CLI = [
   'engine/api',
   'engine/open',
   'engine/images',
-  'control/captive',
   'control/client',
-  'control/execute',
-  'control/serve',
+  'serve/captive',
+  'serve/execute',
+  'serve/serve',
 ];
 
 /** Our portability layer: who imports modules of the runtime, and which. */
@@ -43,12 +44,7 @@ const EDGES: Readonly<Record<string, readonly string[]>> = {
   'cli/main': ['node:fs', 'node:os', 'node:path'],
   'cli/shell': ['node:child_process'],
   'cli/y18n': ['node:util'],
-  'control/captive': ['node:fs', 'node:os', 'node:path'],
-  'control/children': ['node:child_process', 'node:fs'],
   'control/client': ['node:fs', 'node:net', 'node:path'],
-  'control/execute': ['node:fs', 'node:os'],
-  'control/fuse': ['node:child_process', 'node:fs/promises', 'node:path'],
-  'control/mounts': ['node:fs/promises', 'node:path'],
   'control/server': ['node:net'],
   'copy/crew': ['node:os', 'node:worker_threads'],
   'copy/worker': ['node:fs', 'node:worker_threads'],
@@ -61,6 +57,11 @@ const EDGES: Readonly<Record<string, readonly string[]>> = {
   'nbd/places': ['node:fs', 'node:net', 'node:path'],
   'nbd/server': ['node:net'],
   'nbd/tls': ['node:crypto', 'node:fs', 'node:net', 'node:tls'],
+  'serve/captive': ['node:fs', 'node:os', 'node:path'],
+  'serve/children': ['node:child_process', 'node:fs'],
+  'serve/execute': ['node:fs', 'node:os'],
+  'serve/fuse': ['node:child_process', 'node:fs/promises', 'node:path'],
+  'serve/mounts': ['node:fs/promises', 'node:path'],
 };
 
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {

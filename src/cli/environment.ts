@@ -4,9 +4,9 @@
  */
 
 import { KageError } from '../base/errors.ts';
-import type { Captive, CaptiveOptions } from '../control/captive.ts';
-import type { RunningServer, ServeOptions } from '../control/serve.ts';
 import type { ClassInfo, CopyOptions, DiskClass, ImageReport, RunOptions } from '../engine/api.ts';
+import type { Captive, CaptiveOptions } from '../serve/captive.ts';
+import type { RunningServer, ServeOptions } from '../serve/serve.ts';
 
 /** `command` is what others are told about the process that has a class open. */
 export type EngineOptions = {

@@ -9,9 +9,9 @@ import { hostname } from 'node:os';
 import { basename } from 'node:path';
 import { EXIT, errnoOf, ioError, KageError } from '../base/errors.ts';
 import { CHUNK_SIZE } from '../base/limits.ts';
-import type { Signal } from '../control/execute.ts';
 import { copyImage, diffImages } from '../engine/images.ts';
 import { findImage, listClasses, openClass, readClass, reopenCatalog } from '../engine/open.ts';
+import type { Signal } from '../serve/execute.ts';
 import type { CliEnvironment, Output } from './environment.ts';
 import { runCli } from './run.ts';
 import { isSdx } from './sdx/run.ts';
@@ -150,7 +150,7 @@ const environment: CliEnvironment = {
     copyImage,
   },
   async execute(command, variables) {
-    const { execute } = await import('../control/execute.ts');
+    const { execute } = await import('../serve/execute.ts');
     try {
       return await execute(command, variables, (pass) => {
         passOn = pass;
@@ -166,11 +166,11 @@ const environment: CliEnvironment = {
       return await openServed(...words);
     },
     async start(options) {
-      const { startServer } = await import('../control/serve.ts');
+      const { startServer } = await import('../serve/serve.ts');
       return await startServer({ ...options, clock: () => performance.now() });
     },
     async hold(options) {
-      const { holdVolumes } = await import('../control/captive.ts');
+      const { holdVolumes } = await import('../serve/captive.ts');
       return await holdVolumes({ ...options, clock: () => performance.now() });
     },
   },

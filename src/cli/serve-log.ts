@@ -1,6 +1,6 @@
 /** What a server tells, as lines on standard error. */
 
-import type { ServeEvent } from '../control/serve.ts';
+import type { ServeEvent } from '../serve/serve.ts';
 import type { Printer } from './print.ts';
 
 /** One line of text or JSON; the work goes on when nobody reads it. */

@@ -1,7 +1,7 @@
 /** `kage run`: serves volumes for as long as a command runs, and ends as that does. */
 
 import { EXIT, KageError } from '../../base/errors.ts';
-import type { Captive } from '../../control/captive.ts';
+import type { Captive } from '../../serve/captive.ts';
 import { DEVICES, listOf, textOf } from '../options.ts';
 import { logEvent } from '../serve-log.ts';
 import type { Session } from '../session.ts';

@@ -1,7 +1,7 @@
 /** `kage serve`: keeps classes open, exports their volumes over NBD, answers the other commands. */
 
 import { KageError } from '../../base/errors.ts';
-import type { Place, ServeOptions } from '../../control/serve.ts';
+import type { Place, ServeOptions } from '../../serve/serve.ts';
 import type { CliEnvironment } from '../environment.ts';
 import { type Args, DEVICES, isSet, listOf, SERVER, textOf } from '../options.ts';
 import { logEvent } from '../serve-log.ts';

@@ -5,9 +5,9 @@
 
 import { KageError } from '../base/errors.ts';
 import { formatSeconds, formatSize } from '../base/units.ts';
+import type { Request } from '../control/protocol.ts';
 import type { ClassEvent } from '../engine/api.ts';
 import type { ClientEvent } from '../nbd/server.ts';
-import type { Request } from './protocol.ts';
 
 type Facts = Readonly<Record<string, string | number | boolean | null>>;
 

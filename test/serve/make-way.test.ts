@@ -3,11 +3,11 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { KageError } from '../../src/base/errors.ts';
-import type { Devices } from '../../src/control/devices.ts';
-import { type Call, makeWay, unusedFor } from '../../src/control/make-way.ts';
 import type { ClassInfo } from '../../src/engine/api.ts';
 import type { NbdServer } from '../../src/nbd/server.ts';
-import { fakeClass } from './rounds.ts';
+import type { Devices } from '../../src/serve/devices.ts';
+import { type Call, makeWay, unusedFor } from '../../src/serve/make-way.ts';
+import { fakeClass } from '../control/rounds.ts';
 
 const test = suite('control: make way');
 

@@ -6,11 +6,11 @@
  * that backup tools look for: those of a dirty bitmap of QEMU.
  */
 
+import type { ServedClasses } from '../control/classes.ts';
 import type { AttachedVolume, VolumeInfo } from '../engine/api.ts';
 import type { NbdExport, NbdExports } from '../nbd/export.ts';
 import { BASE_ALLOCATION } from '../nbd/wire.ts';
 import type { ZeroFinder } from '../nbd/zeros.ts';
-import type { ServedClasses } from './classes.ts';
 
 /** What a client should move at once at least, bytes. */
 const PREFERRED_BLOCK_SIZE = 4096;

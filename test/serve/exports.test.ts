@@ -3,12 +3,12 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { serveClasses } from '../../src/control/classes.ts';
-import { exportsOf as exportsWith } from '../../src/control/exports.ts';
-import { unfinishedCopies } from '../../src/control/unfinished.ts';
 import type { PairInfo } from '../../src/engine/api.ts';
 import { createKernel } from '../../src/kernel/select.ts';
 import { ZeroFinder } from '../../src/nbd/zeros.ts';
-import { callsOf, fakeClass, served } from './rounds.ts';
+import { exportsOf as exportsWith } from '../../src/serve/exports.ts';
+import { unfinishedCopies } from '../../src/serve/unfinished.ts';
+import { callsOf, fakeClass, served } from '../control/rounds.ts';
 
 const test = suite('control exports');
 

@@ -6,12 +6,12 @@ import path from 'node:path';
 import fc from 'fast-check';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { formatFamilies } from '../../src/control/exposition.ts';
-import { healthAnswer } from '../../src/control/health.ts';
-import { metricsText, type Watched } from '../../src/control/metrics.ts';
 import type { ClassLook, PairLook, VolumeLook } from '../../src/engine/api.ts';
 import { NbdMetrics } from '../../src/nbd/metrics.ts';
 import { COMMAND } from '../../src/nbd/wire.ts';
+import { formatFamilies } from '../../src/serve/exposition.ts';
+import { healthAnswer } from '../../src/serve/health.ts';
+import { metricsText, type Watched } from '../../src/serve/metrics.ts';
 import { sampleOf, scrape } from '../support/exposition.ts';
 
 const test = suite('control metrics');

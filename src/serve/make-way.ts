@@ -4,11 +4,11 @@
  */
 
 import { KageError } from '../base/errors.ts';
+import type { Request } from '../control/protocol.ts';
 import type { ClassInfo, DiskClass, PairInfo } from '../engine/api.ts';
 import type { NbdServer } from '../nbd/server.ts';
 import { VERBS, type Verb } from '../proxy/states.ts';
 import type { Devices } from './devices.ts';
-import type { Request } from './protocol.ts';
 
 export type Call = Extract<Request, { class: string }>;
 

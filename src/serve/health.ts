@@ -4,8 +4,8 @@
  * volume that is INVALID, an image that is gone) is a warning, and the status stays 200.
  */
 
+import type { HttpAnswer } from '../control/http.ts';
 import type { ClassLook } from '../engine/api.ts';
-import type { HttpAnswer } from './http.ts';
 
 export type Health = {
   /** The classes were opened, or found to be closed. */

@@ -8,6 +8,10 @@
 
 import { KageError } from '../base/errors.ts';
 import { plural } from '../base/units.ts';
+import { type Served, type ServedClasses, serveClasses } from '../control/classes.ts';
+import { controlPath } from '../control/client.ts';
+import { type HttpAnswer, refused } from '../control/http.ts';
+import { type ControlServer, listenControl } from '../control/server.ts';
 import { FileHost } from '../device/file-host.ts';
 import type { OwnClass } from '../engine/api.ts';
 import { listClasses, openClass } from '../engine/open.ts';
@@ -18,13 +22,10 @@ import { type NbdServer, prepareNbdServer } from '../nbd/server.ts';
 import type { TlsOptions } from '../nbd/tls.ts';
 import { formatNbdUri } from '../nbd/uri.ts';
 import { ZeroFinder } from '../nbd/zeros.ts';
-import { type Served, type ServedClasses, serveClasses } from './classes.ts';
-import { controlPath } from './client.ts';
 import { type Devices, openDevices } from './devices.ts';
 import { exportsOf } from './exports.ts';
 import { EXPOSITION_TYPE } from './exposition.ts';
 import { type Health, healthAnswer } from './health.ts';
-import { type HttpAnswer, refused } from './http.ts';
 import {
   callEvent,
   classEvent,
@@ -39,7 +40,6 @@ import {
 } from './log.ts';
 import { makeWay } from './make-way.ts';
 import { metricsText, type Watched } from './metrics.ts';
-import { type ControlServer, listenControl } from './server.ts';
 import { unfinishedCopies } from './unfinished.ts';
 
 export type { Place } from '../nbd/places.ts';

@@ -10,7 +10,7 @@ import {
   clientLog,
   logTo,
   type ServeEvent,
-} from '../../src/control/log.ts';
+} from '../../src/serve/log.ts';
 
 const test = suite('control log');
 

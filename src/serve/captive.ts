@@ -8,11 +8,11 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { KageError } from '../base/errors.ts';
+import { findServer, openServed } from '../control/client.ts';
+import type { Whereabouts } from '../control/protocol.ts';
 import { FileHost } from '../device/file-host.ts';
 import type { DiskClass } from '../engine/api.ts';
 import { formatNbdUri, isNbdUri, parseNbdUri } from '../nbd/uri.ts';
-import { findServer, openServed } from './client.ts';
-import type { Whereabouts } from './protocol.ts';
 import { type RunningServer, type ServeOptions, startServer } from './serve.ts';
 
 export type CaptiveOptions = Pick<
