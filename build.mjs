@@ -103,12 +103,14 @@ export function buildKernel() {
 }
 
 /**
- * The command has neither imports nor exports, so it is a script of either kind. As CommonJS it starts
- * a tenth faster on Node and Deno, and Node's loader has not used the pool of threads before it.
+ * The command has neither imports nor exports, so it is a script of either kind. A package that says nothing
+ * makes it CommonJS on Node: it starts a tenth faster, and the loader has not used the pool of threads
+ * before it. On Deno it is an ES module then, and must be: Deno 2.9 takes cached code of a CommonJS file for
+ * that of another one of the same length in its place.
  */
 export async function buildBundles() {
   mkdirSync(`${root}dist`, { recursive: true });
-  writeFileSync(`${root}dist/package.json`, '{ "type": "commonjs" }\n');
+  writeFileSync(`${root}dist/package.json`, '{}\n');
   await build({
     ...bundleOptions,
     entryPoints: ['src/kage.ts'],

@@ -175,6 +175,10 @@ function using(pattern: RegExp): string[] {
   return SOURCES.filter(({ code }) => pattern.test(code)).map(({ name }) => name);
 }
 
+test('the command is CommonJS on Node and not on Deno, by a package that says nothing', () => {
+  assert.equal(JSON.parse(fs.readFileSync(path.join(root, 'dist/package.json'), 'utf8')), {});
+});
+
 test('only the kernel touches linear memory itself', () => {
   assert.equal(using(/memory\.buffer/i), ['kernel/wasm']);
 });
