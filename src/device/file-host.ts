@@ -110,8 +110,9 @@ export class FileHost implements Host {
   }
 
   async openDevice(file: string, options: OpenOptions): Promise<BlockDevice> {
-    const own = { readOnly: options.readOnly, direct: isSparse(file) };
-    return options.patient ? new PatientFile(file, own) : new FileDevice(file, own);
+    const { readOnly, patient, written } = options;
+    const own = { readOnly, direct: isSparse(file) };
+    return patient ? new PatientFile(file, { ...own, written }) : new FileDevice(file, own);
   }
 
   async checkPlace(file: string): Promise<void> {

@@ -28,6 +28,8 @@ export type OpenOptions = {
   readonly readOnly: boolean;
   /** Others share the thread: no call may keep them waiting for the disk. */
   readonly patient?: boolean;
+  /** Called when a write has ended that was not over when its call returned. */
+  readonly written?: () => void;
 };
 
 export interface Host {

@@ -280,6 +280,8 @@ export class MemoryHost implements Host {
   async stamp(path: string): Promise<Stamp> {
     const disk = this.disks.get(path);
     if (!disk) throw new KageError('image-missing', `${path}: no such file`);
+    // It is synced first.
+    await this.latency?.(disk);
     const time = String(1_700_000_000_000_000_000n + BigInt(disk.writes) * 1_000_000_001n);
     return {
       kind: 'file',

@@ -19,6 +19,11 @@ const LARGE = 256 * 1024;
 const STALL_MS = 5;
 const ZERO_PIECE = 1024 * 1024;
 
+export type PatientFileOptions = FileDeviceOptions & {
+  /** Called when a write has ended that was not over when its call returned. */
+  readonly written?: (() => void) | undefined;
+};
+
 export class PatientFile implements BlockDevice {
   readonly name: string;
   readonly size: number;
@@ -27,17 +32,19 @@ export class PatientFile implements BlockDevice {
   readonly #promptness: Promptness;
   readonly #lane: SlowLane;
   readonly #running = new Set<Promise<void>>();
+  readonly #written: () => void;
   isStalling = false;
 
   constructor(
     path: string,
-    options: FileDeviceOptions,
+    options: PatientFileOptions,
     lane: SlowLane = sharedLane(),
     promptness: Promptness = new Promptness(),
   ) {
     this.#file = new FileDevice(path, options);
     this.#lane = lane;
     this.#promptness = promptness;
+    this.#written = options.written ?? (() => {});
     this.name = path;
     this.size = this.#file.size;
     this.readOnly = options.readOnly;
@@ -55,7 +62,9 @@ export class PatientFile implements BlockDevice {
   write(from: Uint8Array, offset: number): void | Promise<void> {
     const began = performance.now();
     if (!this.#isPrompt(from.byteLength, began)) {
-      return this.#later(from.byteLength, () => this.#file.writeLater(from, offset));
+      return this.#later(from.byteLength, () =>
+        this.#file.writeLater(from, offset).finally(this.#written),
+      );
     }
     this.#file.write(from, offset);
     this.#promptness.took(from.byteLength, began, performance.now());

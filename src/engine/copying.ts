@@ -250,10 +250,12 @@ async function requireUntouched(
   look: Look | undefined,
 ): Promise<void> {
   const disk = state.diskOf(source);
-  // A client may have come and gone.
-  if (look === undefined || state.timesUsed(disk.name) !== look.timesUsed) return;
+  // A client may have come and gone, also while the image is looked at.
+  const isOurs = () => look === undefined || state.timesUsed(disk.name) !== look.timesUsed;
+  if (look === undefined || isOurs()) return;
   const before = look.stamp;
   const after = await state.host.stamp(disk.path, false);
+  if (isOurs()) return;
   const seen = state.seen.get(disk.name);
   // Own writes before the copy are no strangers'.
   const earlier = seen && !state.written.has(disk.name) ? writtenBetween(seen, before) : null;

@@ -264,7 +264,7 @@ export async function createImage(
   reach('image:created');
   const stamp = await state.host.stamp(resolved, false);
   state.seen.set(made.disk.name, stamp);
-  state.written.add(made.disk.name);
+  state.noteWrite(made.disk.name);
   await state.commit((next) => {
     const disk = next.disks.find((d) => d.name === made.disk.name)!;
     disk.creating = false;

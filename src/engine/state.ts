@@ -70,6 +70,7 @@ export class State {
   readonly seen = new Map<string, Stamp>();
   /** Disks that this process has written since `seen`. */
   readonly written = new Set<string>();
+  readonly #writes = new Map<string, number>();
   /** Clients use volumes while verbs run and copies go on in the background (a server). */
   live = false;
   readonly copies = new CopyBook();
@@ -224,6 +225,17 @@ export class State {
     else this.#users.set(volume, count - 1);
   }
 
+  /** Something of ours is being written to the disk, or has just been. */
+  noteWrite(disk: string): void {
+    this.written.add(disk);
+    this.#writes.set(disk, this.writesTo(disk) + 1);
+  }
+
+  /** Grows with each `noteWrite`: a look at the disk between two equal answers has seen all of ours. */
+  writesTo(disk: string): number {
+    return this.#writes.get(disk) ?? 0;
+  }
+
   /** Runs a copy that writes to the disk all the time. */
   async whileWriting<T>(disk: string, work: () => Promise<T>): Promise<T> {
     const count = (by: 1 | -1) => this.#copyTargets.set(disk, this.#copiesTo(disk) + by);
@@ -301,7 +313,7 @@ export class State {
   openDevice(volume: VolumeRecord, access: 'read' | 'write'): BlockDevice | undefined {
     const device = this.#devices.get(`${access} ${volume.disk}`);
     if (device === undefined) return undefined;
-    if (access === 'write') this.written.add(volume.disk);
+    if (access === 'write') this.noteWrite(volume.disk);
     const key = `${access} ${volume.id}`;
     let part = this.#parts.get(key);
     if (part?.below !== device || part.offset !== volume.offset) {
@@ -317,6 +329,8 @@ export class State {
     const device = await this.host.openDevice(disk.path, {
       readOnly: access === 'read',
       patient: this.live,
+      // It may come to the disk after somebody has looked at that.
+      written: () => this.noteWrite(disk.name),
     });
     if (device.size >= disk.size) return device;
     await device.close();

@@ -138,8 +138,11 @@ export function abandonCopy(state: State, record: PairRecord): void {
  */
 export async function takeStamps(state: State): Promise<Map<string, Stamp>> {
   const stamps = new Map<string, Stamp>();
+  const seen: { name: string; writes: number }[] = [];
   for (const disk of state.record.disks) {
     if (state.problems.has(disk.name)) continue;
+    const writes = state.writesTo(disk.name);
+    const idle = !state.isUsed(disk.name);
     let stamp: Stamp;
     try {
       stamp = await state.host.stamp(disk.path, !disk.exclusive);
@@ -155,8 +158,9 @@ export async function takeStamps(state: State): Promise<Map<string, Stamp>> {
     }
     stamps.set(disk.name, stamp);
     state.seen.set(disk.name, stamp);
+    if (idle) seen.push({ name: disk.name, writes });
   }
-  for (const name of state.written) if (!state.isUsed(name)) state.written.delete(name);
+  for (const { name, writes } of seen) forgetWrites(state, name, writes);
   return stamps;
 }
 
@@ -170,8 +174,10 @@ export async function lookAgain(state: State, records: readonly PairRecord[]): P
   for (const disk of disks) {
     const before = state.seen.get(disk.name);
     if (!before || disk.exclusive || state.written.has(disk.name)) continue;
+    const writes = state.writesTo(disk.name);
     const stamp = await stampOf(state, disk);
-    if (stamp === undefined) continue;
+    // What ours have begun to write meanwhile cannot be told from what others wrote.
+    if (stamp === undefined || state.writesTo(disk.name) !== writes) continue;
     const different = differentFile(before, stamp);
     if (different !== null) {
       state.problems.set(disk.name, imageChanged(disk, different));
@@ -187,11 +193,17 @@ export async function lookAgain(state: State, records: readonly PairRecord[]): P
 export async function rememberDisk(state: State, disk: DiskRecord): Promise<void> {
   if (!state.written.has(disk.name) || state.isUsed(disk.name)) return;
   const before = state.seen.get(disk.name);
+  const writes = state.writesTo(disk.name);
   const stamp = await stampOf(state, disk);
   // Another file by now: `takeStamps` must find that.
   if (stamp === undefined || (before && differentFile(before, stamp) !== null)) return;
   state.seen.set(disk.name, stamp);
-  state.written.delete(disk.name);
+  forgetWrites(state, disk.name, writes);
+}
+
+/** A look that began after so many of our writes, at a disk that nobody used, has seen them all. */
+function forgetWrites(state: State, disk: string, writes: number): void {
+  if (state.writesTo(disk) === writes && !state.isUsed(disk)) state.written.delete(disk);
 }
 
 async function stampOf(state: State, disk: DiskRecord): Promise<Stamp | undefined> {
