@@ -173,6 +173,40 @@ test('a copy during which the proxy failed under a client has not succeeded', as
   assert.equal([...seen].sort(), ['done', 'io-error']);
 });
 
+test('a proxy that fails while another one is copied first is no snapshot', async () => {
+  const seen = new Set<string>();
+  for (let n = 1; n <= MOMENTS / 2; n++) {
+    const world = await World.create();
+    const q = world.host.addDisk('/q.img', SIZE);
+    await world.disks.add([{ path: '/q.img', name: 'q', exclusive: true }]);
+    await world.disks.join('m', 'q', { regionSize: REGION });
+    const stopped = new AbortController();
+    stopped.abort();
+    await world.disks
+      .join('m', 'p', { regionSize: REGION, signal: stopped.signal })
+      .catch(() => {});
+    const master = await world.disks.attach('m');
+    // Something is left to be copied to the second one, too.
+    failing(world.m, 'write');
+    await outcome(write(master, 3, 7));
+    world.hold();
+    const verbs = (async () => {
+      const end = writers(world, master);
+      failing(q, 'write', n);
+      const part = await outcome(world.disks.part(['p', 'q']));
+      assert.is(await end(), 'done');
+      return part;
+    })();
+    await world.until(verbs);
+    await world.finish();
+    seen.add(await verbs);
+    const pair = (await world.disks.info()).pairs.find(({ proxy }) => proxy === 'q')!;
+    const isSnapshot = !pair.joined && pair.state !== 'invalid';
+    assert.is(isSnapshot, (await verbs) === 'done', `the ${n}th write of the second one fails`);
+  }
+  assert.ok(seen.has('io-error'), [...seen].join());
+});
+
 test('a snapshot whose sync fails while a write to the master settles a region is given up', async () => {
   const seen = new Set<string>();
   for (let n = 1; n <= MOMENTS; n++) {

@@ -5,10 +5,12 @@ import * as assert from 'uvu/assert';
 import { simulateLive } from './live-simulation.ts';
 
 const test = suite('engine: live simulation');
+/** The last ones have found what the others did not. */
+const SEEDS = [...Array.from({ length: 60 }, (_, i) => i + 1), 794, 1627];
 
 test('many worlds: snapshots of one moment, nothing flushed is lost, equal is equal', async () => {
   const counts: Record<string, number> = {};
-  for (let seed = 1; seed <= 60; seed++) {
+  for (const seed of SEEDS) {
     for (const [what, count] of Object.entries(await simulateLive(seed, 12))) {
       counts[what] = (counts[what] ?? 0) + count;
     }
