@@ -18,7 +18,11 @@ const HALF = 16 * MIB;
 function fio(uri: string, half: 0 | 1, ...words: string[]): Running {
   const job = [`--name=half${half}`, '--ioengine=nbd', `--uri=${uri}`, '--rw=randwrite', '--bs=4k'];
   const where = [`--offset=${half * HALF}`, `--size=${HALF}`, '--iodepth=8'];
-  return new Running(['fio', ...job, ...where, '--verify=crc32c', ...words], process.env, '');
+  return new Running(
+    ['fio', ...job, ...where, '--verify=crc32c', '--verify_state_save=0', ...words],
+    process.env,
+    '',
+  );
 }
 
 async function verify(uri: string): Promise<number | null> {

@@ -25,7 +25,7 @@ for (const situation of SITUATION_NAMES) {
     // What is never reached is not looked for everywhere.
     const steps = STEP_NAMES.filter((s) => typeof WHERE[s] === 'string' || situation === 'joining');
     const kills: Kill[] = ARRIVALS.flatMap((arrival) =>
-      steps.map((step) => ({ situation, step, arrival })),
+      steps.map((step) => ({ situation, step, arrival, ...(arrival > 1 ? { stamps: true } : {}) })),
     );
     await each(kills, nameOf, async (kill) => {
       const { step, arrival } = kill;

@@ -8,6 +8,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { setFaultHook } from '../../src/base/faults.ts';
 import type { AttachedVolume, DiskClass } from '../../src/engine/api.ts';
 import { openClass, readClass } from '../../src/engine/open.ts';
 
@@ -106,6 +107,25 @@ test('what a second session believed outlives its own end', async () => {
     await settle();
     await (await openClass('default', { home, live: true })).close();
     assert.is((await pairOf(home)).doubt, null);
+  });
+});
+
+test('and the end that comes in the middle of its recovery', async () => {
+  await within(async (world) => {
+    await world.disks.part(['p']);
+    await world.master.write(new Uint8Array(REGION).fill(7), 0);
+    const home = killed(world);
+    await settle();
+    let again: string | undefined;
+    setFaultHook((step) => {
+      if (step === 'recovery:pended') again = killed({ ...world, home });
+    });
+    try {
+      await (await openClass('default', { home, live: true })).close();
+    } finally {
+      setFaultHook();
+    }
+    assert.is((await pairOf(again!)).doubt, null);
   });
 });
 
