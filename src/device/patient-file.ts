@@ -15,8 +15,10 @@ import { SlowLane } from './slow-lane.ts';
 
 /** From this size on a transfer is worth a thread of its own, bytes. */
 const LARGE = 256 * 1024;
-/** Longer than this in a thread of its own, for a transfer below `LARGE`: it stalls, ms. */
+/** A transfer below `LARGE` that takes longer: the disk stalls, ms. */
 const STALL_MS = 5;
+/** One that takes less is worth the thread's wait when there is no other thread, ms. */
+const QUICK_MS = 0.5;
 const ZERO_PIECE = 1024 * 1024;
 
 export type PatientFileOptions = FileDeviceOptions & {
@@ -33,7 +35,8 @@ export class PatientFile implements BlockDevice {
   readonly #lane: SlowLane;
   readonly #running = new Set<Promise<void>>();
   readonly #written: () => void;
-  isStalling = false;
+  /** How long the last transfer below `LARGE` took, ms. */
+  #lastMs = 0;
 
   constructor(
     path: string,
@@ -50,13 +53,17 @@ export class PatientFile implements BlockDevice {
     this.readOnly = options.readOnly;
   }
 
+  get isStalling(): boolean {
+    return this.#lastMs > STALL_MS;
+  }
+
   read(into: Uint8Array, offset: number): void | Promise<void> {
     const began = performance.now();
     if (!this.#isPrompt(into.byteLength, began)) {
       return this.#later(into.byteLength, () => this.#file.readLater(into, offset));
     }
     this.#file.read(into, offset);
-    this.#promptness.took(into.byteLength, began, performance.now());
+    this.#took(into.byteLength, began);
   }
 
   write(from: Uint8Array, offset: number): void | Promise<void> {
@@ -67,7 +74,7 @@ export class PatientFile implements BlockDevice {
       );
     }
     this.#file.write(from, offset);
-    this.#promptness.took(from.byteLength, began, performance.now());
+    this.#took(from.byteLength, began);
   }
 
   async zero(offset: number, length: number): Promise<void> {
@@ -88,15 +95,23 @@ export class PatientFile implements BlockDevice {
     await this.#file.close();
   }
 
+  /** Whether the thread waits for it: also while others have all threads, as long as that is soon over. */
   #isPrompt(bytes: number, now: number): boolean {
-    return bytes < LARGE && this.#promptness.isPrompt(now);
+    if (bytes >= LARGE) return false;
+    return this.#promptness.isPrompt(now) || (this.#lastMs < QUICK_MS && !this.#lane.isFree(this));
+  }
+
+  #took(bytes: number, began: number): void {
+    const ended = performance.now();
+    this.#promptness.took(bytes, began, ended);
+    this.#lastMs = ended - began;
   }
 
   #later(bytes: number, transfer: () => Promise<void>): Promise<void> {
     const work = this.#lane.run(this, async () => {
       const began = performance.now();
       await transfer();
-      if (bytes < LARGE) this.isStalling = performance.now() - began > STALL_MS;
+      if (bytes < LARGE) this.#lastMs = performance.now() - began;
     });
     this.#running.add(work);
     const ended = () => this.#running.delete(work);

@@ -38,6 +38,12 @@ export class SlowLane {
     return new Promise<void>((resolve) => waiting.push({ work, begin: resolve }));
   }
 
+  /** True when `run` would begin at once. */
+  isFree(owner: Owner): boolean {
+    const line = this.#lines.get(owner) ?? { running: 0, waiting: [] };
+    return line.waiting.length === 0 && this.#hasRoom(owner, line);
+  }
+
   #hasRoom({ isStalling }: Owner, { running }: Line): boolean {
     const most = isStalling ? Math.max(1, Math.floor(this.#slots / 2)) : this.#slots;
     return this.#busy < this.#slots && running < most;

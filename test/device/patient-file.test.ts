@@ -91,6 +91,24 @@ test('large transfers leave the thread, small ones do not', () =>
     await device.close();
   }));
 
+test('while others have all threads a quick disk is waited for in the thread, a slow one is not', () =>
+  inWorld(async (w) => {
+    const lane = new SlowLane(1);
+    const later = () => new Told(() => false);
+    const device = new PatientFile(w.image('a', MIB), { readOnly: false }, lane, later());
+    let end = () => {};
+    const busy = lane.run(
+      { isStalling: true },
+      () => new Promise<void>((resolve) => void (end = resolve)),
+    );
+    assert.is(device.write(new Uint8Array(512), 0), undefined, 'it has shown nothing but speed');
+    const large = device.write(new Uint8Array(MIB), 0);
+    assert.instance(large, Promise);
+    end();
+    await Promise.all([busy, large]);
+    await device.close();
+  }));
+
 test('closing waits for what is under way', () =>
   inWorld(async (w) => {
     const file = w.image('a', MIB);
