@@ -26,7 +26,14 @@ export interface Crew {
 /** The code of a copy thread; a test may put another in its place. */
 export const workerCode = { text: threadCode };
 
-export type Order = { source: FileSpec; target: FileSpec; mode: CopyMode; regionSize: number };
+export type Order = {
+  source: FileSpec;
+  target: FileSpec;
+  mode: CopyMode;
+  regionSize: number;
+  /** Whose writes to the target's file go first (`RightOfWay`). */
+  clients?: Int32Array | undefined;
+};
 export type WorkerStart = Order & { kernel: 'wasm' | 'js' };
 export type WorkerReply =
   | { result: TaskResult }
@@ -54,7 +61,10 @@ export function inlineCrew(
   };
 }
 
-/** For images that are files, and much work: this thread and one for each further processor. */
+/**
+ * For images that are files, and much work: this thread and one for each further processor. Where there
+ * are clients this thread is theirs.
+ */
 export function fileCrew(
   kernel: Kernel,
   source: BlockDevice,
@@ -81,17 +91,20 @@ function workers(): number {
 
 /**
  * While one piece is worked on the next one is there already: a thread never waits for this one to
- * hear its answer.
+ * hear its answer. Not where there are clients, whom each piece keeps waiting from then on.
  */
 const PIECES_PER_THREAD = 2;
 
 /**
- * `own` and `count` threads beside it. A thread that cannot be started is not missed; one that finds
- * another image than it was told fails the next piece.
+ * `own` and `count` threads beside it; where there are clients the threads alone. A thread that cannot
+ * be started is not missed: if none can, `own` does all. One that finds another image than it was told
+ * fails the next piece.
  */
 export function threadCrew(own: Crew, order: Order, kernel: 'wasm' | 'js', count: number): Crew {
   type Slot = Pick<Crew, 'run'>;
-  const free: Slot[] = [own];
+  const aside = order.clients !== undefined;
+  const each = aside ? 1 : PIECES_PER_THREAD;
+  const free: Slot[] = [];
   const waiting: ((slot: Slot) => void)[] = [];
   const give = (slot: Slot) => {
     const next = waiting.shift();
@@ -100,18 +113,22 @@ export function threadCrew(own: Crew, order: Order, kernel: 'wasm' | 'js', count
   };
   let failure: unknown;
   const threads = startThreads({ ...order, kernel }, count);
+  let missing = 0;
   for (const thread of threads) {
     thread.ready.then(
       () => {
-        for (let i = 0; i < PIECES_PER_THREAD; i++) give(thread);
+        for (let i = 0; i < each; i++) give(thread);
       },
       (error) => {
         if (error instanceof KageError) failure ??= error;
+        if (++missing === threads.length && aside) give(own);
       },
     );
   }
+  const ownToo = !aside || threads.length === 0;
+  if (ownToo) give(own);
   return {
-    members: 1 + threads.length * PIECES_PER_THREAD,
+    members: (ownToo ? 1 : 0) + threads.length * each,
     async run(ranges) {
       const slot = free.pop() ?? (await new Promise<Slot>((resolve) => waiting.push(resolve)));
       try {

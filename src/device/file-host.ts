@@ -110,9 +110,11 @@ export class FileHost implements Host {
   }
 
   async openDevice(file: string, options: OpenOptions): Promise<BlockDevice> {
-    const { readOnly, patient, written } = options;
+    const { readOnly, clients, written } = options;
     const own = { readOnly, direct: isSparse(file) };
-    return patient ? new PatientFile(file, { ...own, written }) : new FileDevice(file, own);
+    return clients
+      ? new PatientFile(file, { ...own, clients, written })
+      : new FileDevice(file, own);
   }
 
   async checkPlace(file: string): Promise<void> {

@@ -4,6 +4,7 @@
  */
 
 import type { BlockDevice } from './device.ts';
+import type { RightOfWay } from './right-of-way.ts';
 import type { Stamp } from './stamp.ts';
 
 export type ImageFacts = {
@@ -26,8 +27,8 @@ export type ImageFacts = {
 
 export type OpenOptions = {
   readonly readOnly: boolean;
-  /** Others share the thread: no call may keep them waiting for the disk. */
-  readonly patient?: boolean;
+  /** Clients share the thread: no call may keep the others waiting for the disk. */
+  readonly clients?: RightOfWay | undefined;
   /** Called when a write has ended that was not over when its call returned. */
   readonly written?: () => void;
 };

@@ -11,6 +11,7 @@ import type { BlockDevice } from './device.ts';
 import { FileDevice, type FileDeviceOptions } from './file.ts';
 import { poolSize } from './pool.ts';
 import { Promptness } from './promptness.ts';
+import type { RightOfWay } from './right-of-way.ts';
 import { SlowLane } from './slow-lane.ts';
 
 /** From this size on a transfer is worth a thread of its own, bytes. */
@@ -22,6 +23,8 @@ const QUICK_MS = 0.5;
 const ZERO_PIECE = 1024 * 1024;
 
 export type PatientFileOptions = FileDeviceOptions & {
+  /** Told of each write: threads that copy to the file let it go first. */
+  readonly clients?: RightOfWay | undefined;
   /** Called when a write has ended that was not over when its call returned. */
   readonly written?: (() => void) | undefined;
 };
@@ -35,6 +38,7 @@ export class PatientFile implements BlockDevice {
   readonly #lane: SlowLane;
   readonly #running = new Set<Promise<void>>();
   readonly #written: () => void;
+  readonly #clients: RightOfWay | undefined;
   /** How long the last transfer below `LARGE` took, ms. */
   #lastMs = 0;
 
@@ -48,6 +52,7 @@ export class PatientFile implements BlockDevice {
     this.#lane = lane;
     this.#promptness = promptness;
     this.#written = options.written ?? (() => {});
+    this.#clients = options.clients;
     this.name = path;
     this.size = this.#file.size;
     this.readOnly = options.readOnly;
@@ -69,11 +74,20 @@ export class PatientFile implements BlockDevice {
   write(from: Uint8Array, offset: number): void | Promise<void> {
     const began = performance.now();
     if (!this.#isPrompt(from.byteLength, began)) {
+      this.#clients?.begin();
       return this.#later(from.byteLength, () =>
-        this.#file.writeLater(from, offset).finally(this.#written),
+        this.#file.writeLater(from, offset).finally(() => {
+          this.#clients?.end();
+          this.#written();
+        }),
       );
     }
-    this.#file.write(from, offset);
+    this.#clients?.begin();
+    try {
+      this.#file.write(from, offset);
+    } finally {
+      this.#clients?.end();
+    }
     this.#took(from.byteLength, began);
   }
 

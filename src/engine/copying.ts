@@ -216,6 +216,7 @@ export async function makeCrew(
       target: await specOf(state, work.target),
       mode,
       regionSize,
+      clients: state.rightOfWay(work.target.disk)?.clients,
     };
     return fileCrew(kernel, devices.source, devices.target, order);
   }

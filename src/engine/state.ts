@@ -25,6 +25,7 @@ import { commitRoot } from '../catalog/root.ts';
 import type { BlockDevice } from '../device/device.ts';
 import type { Folder, Host } from '../device/host.ts';
 import { OffsetLayer } from '../device/layers/offset.ts';
+import { RightOfWay } from '../device/right-of-way.ts';
 import type { Stamp } from '../device/stamp.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { type Durably, type Pair, viewOf } from '../proxy/pair.ts';
@@ -88,6 +89,7 @@ export class State {
   readonly #devices = new Map<string, BlockDevice>();
   readonly #opening = new Map<string, Promise<BlockDevice>>();
   readonly #parts = new Map<string, OffsetLayer>();
+  readonly #ways = new Map<string, RightOfWay>();
   /** What the commit that is being written makes of the record. */
   #next: ClassRecord | undefined;
   #broken: unknown;
@@ -328,7 +330,7 @@ export class State {
     if (access === 'write') await this.requireWritable(volume);
     const device = await this.host.openDevice(disk.path, {
       readOnly: access === 'read',
-      patient: this.live,
+      clients: this.rightOfWay(disk.name),
       // It may come to the disk after somebody has looked at that.
       written: () => this.noteWrite(disk.name),
     });
@@ -339,6 +341,17 @@ export class State {
       `disk ${disk.name}: ${disk.path} shrank from ${disk.size} to ${device.size} bytes`,
       { data: { path: disk.path, disk: disk.name } },
     );
+  }
+
+  /** Whose writes to a disk go before those of copy threads; undefined where there are no clients. */
+  rightOfWay(disk: string): RightOfWay | undefined {
+    if (!this.live) return undefined;
+    let way = this.#ways.get(disk);
+    if (way === undefined) {
+      way = new RightOfWay();
+      this.#ways.set(disk, way);
+    }
+    return way;
   }
 
   /** Throws unless the volume's image may be written now. */

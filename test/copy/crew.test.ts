@@ -122,6 +122,35 @@ for (const mode of ['write', 'fresh', 'compare', 'diff'] as const) {
   });
 }
 
+/** Threads of this process that have a lower priority than others. */
+function niceThreads(): number {
+  const statOf = (task: string) => fs.readFileSync(`/proc/self/task/${task}/stat`, 'utf8');
+  const nice = (stat: string) => Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]);
+  const main = nice(statOf(String(process.pid)));
+  return fs.readdirSync('/proc/self/task').filter((task) => nice(statOf(task)) > main).length;
+}
+
+test('beside clients the threads do it alone, whatever the clients write', () =>
+  inWorld(async (w) => {
+    images(w);
+    const own: Crew = {
+      members: 1,
+      run: () => Promise.reject(new Error('this thread is for the clients')),
+      async close() {},
+    };
+    const clients = new Int32Array(new SharedArrayBuffer(4));
+    // One write that never ends.
+    clients[0] = 1;
+    const order = { ...orderOf(w), mode: 'compare', regionSize: REGION, clients } as const;
+    const crew = threadCrew(own, order, 'js', 2);
+    assert.is(crew.members, 2, 'a piece a thread');
+    await crew.run([]);
+    if (process.platform === 'linux') assert.ok(niceThreads() > 0, 'and at a lower priority');
+    await runAll(crew);
+    const [a, b] = ['source', 'target'].map((n) => w.read(n).subarray(OFFSET, OFFSET + SIZE));
+    assert.is(Buffer.compare(a, b), 0);
+  }));
+
 async function failure(work: Promise<unknown>): Promise<Error> {
   try {
     await work;
@@ -173,24 +202,26 @@ test('an image that was replaced after the plan fails the copy', () =>
     assert.is(w.hash('target'), before);
   }));
 
-test('threads that cannot be started are not missed', () =>
-  inWorld(async (w) => {
-    images(w);
-    workerCode.text = 'throw new Error("no thread here")';
-    const source = new FileDevice(w.path('source'), { readOnly: true });
-    const target = new FileDevice(w.path('target'), { readOnly: false });
-    const own = inlineCrew(createKernel('js'), source, target, 'compare', REGION);
-    try {
-      const order = { ...orderOf(w), mode: 'compare', regionSize: REGION } as const;
-      const result = await runAll(threadCrew(own, order, 'js', 2));
-      assert.is(result.bytesRead, 2 * SIZE);
-      assert.ok(result.regionCount > 0);
-    } finally {
-      workerCode.text = CODE;
-      await source.close();
-      await target.close();
-    }
-  }));
+for (const clients of [undefined, new Int32Array(new SharedArrayBuffer(4))]) {
+  test(`threads that cannot be started are not missed${clients ? ', beside clients' : ''}`, () =>
+    inWorld(async (w) => {
+      images(w);
+      workerCode.text = 'throw new Error("no thread here")';
+      const source = new FileDevice(w.path('source'), { readOnly: true });
+      const target = new FileDevice(w.path('target'), { readOnly: false });
+      const own = inlineCrew(createKernel('js'), source, target, 'compare', REGION);
+      try {
+        const order = { ...orderOf(w), mode: 'compare', regionSize: REGION, clients } as const;
+        const result = await runAll(threadCrew(own, order, 'js', 2));
+        assert.is(result.bytesRead, 2 * SIZE);
+        assert.ok(result.regionCount > 0);
+      } finally {
+        workerCode.text = CODE;
+        await source.close();
+        await target.close();
+      }
+    }));
+}
 
 test('a thread that dies fails its piece, and nobody waits for ever', () =>
   inWorld(async (w) => {
