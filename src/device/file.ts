@@ -11,6 +11,7 @@
 import fs from 'node:fs';
 import { assert } from '../base/assert.ts';
 import { ioError, KageError } from '../base/errors.ts';
+import { type Descriptors, descriptorsOf, readersOf } from './descriptors.ts';
 import type { BlockDevice } from './device.ts';
 
 const DIRECT_ALIGNMENT = 4096;
@@ -28,6 +29,9 @@ export class FileDevice implements BlockDevice {
   readonly readOnly: boolean;
   readonly #fd: number;
   readonly #directFd: number;
+  /** For what leaves the thread. */
+  readonly #later: Descriptors;
+  readonly #laterDirect: Descriptors;
   #open = true;
   #syncing: Promise<void> | undefined;
   /** The sync after that one, for all who came meanwhile. */
@@ -40,6 +44,8 @@ export class FileDevice implements BlockDevice {
     this.readOnly = options.readOnly;
     this.#fd = openFile(path, options.readOnly ? fs.constants.O_RDONLY : fs.constants.O_RDWR);
     this.#directFd = options.direct ? openDirect(path) : -1;
+    this.#later = descriptorsOf(this.#fd, path, options.readOnly);
+    this.#laterDirect = readersOf(this.#directFd, () => openDirect(path));
     this.size = options.size ?? sizeOf(this.#fd);
   }
 
@@ -97,17 +103,20 @@ export class FileDevice implements BlockDevice {
   /** `read` by the runtime's own threads. */
   async readLater(into: Uint8Array, offset: number): Promise<void> {
     this.#check(offset, into.byteLength);
-    let fd = this.#directFd >= 0 && aligned(into, offset) ? this.#directFd : this.#fd;
+    let source = this.#directFd >= 0 && aligned(into, offset) ? this.#laterDirect : this.#later;
     for (let done = 0; done < into.byteLength; ) {
       // Direct I/O that stopped within a page, or that this memory is not good for.
-      if (done % DIRECT_ALIGNMENT !== 0) fd = this.#fd;
-      const rest = into.byteLength - done;
+      if (done % DIRECT_ALIGNMENT !== 0) source = this.#later;
+      const rest = into.subarray(done);
+      const at = offset + done;
       let got: number;
       try {
-        got = await called(fs.read, fd, into, done, rest, offset + done);
+        got = await source.use((descriptor) => descriptor.read(rest, at));
       } catch (error) {
-        if (fd === this.#fd) throw ioError(`reading at byte ${offset + done}`, this.name, error);
-        fd = this.#fd;
+        if (source === this.#later) {
+          throw ioError(`reading at byte ${at}`, this.name, error);
+        }
+        source = this.#later;
         continue;
       }
       if (got === 0) throw this.#shrunk(offset + done);
@@ -120,9 +129,11 @@ export class FileDevice implements BlockDevice {
     assert(!this.readOnly, 'write on a read-only device');
     this.#check(offset, from.byteLength);
     for (let done = 0; done < from.byteLength; ) {
-      const rest = from.byteLength - done;
-      done += await called(fs.write, this.#fd, from, done, rest, offset + done).catch((error) => {
-        throw ioError(`writing at byte ${offset + done}`, this.name, error);
+      const rest = from.subarray(done);
+      const at = offset + done;
+      const written = this.#later.use((descriptor) => descriptor.write(rest, at));
+      done += await written.catch((error) => {
+        throw ioError(`writing at byte ${at}`, this.name, error);
       });
     }
   }
@@ -161,6 +172,7 @@ export class FileDevice implements BlockDevice {
   async close(): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
+    for (const descriptors of [this.#later, this.#laterDirect]) descriptors.close();
     if (this.#directFd >= 0) fs.closeSync(this.#directFd);
     fs.closeSync(this.#fd);
   }
@@ -194,31 +206,6 @@ export class FileDevice implements BlockDevice {
       () => `range ${offset}+${length} outside ${this.name}`,
     );
   }
-}
-
-type Transfer = (
-  fd: number,
-  buffer: Uint8Array,
-  start: number,
-  length: number,
-  position: number,
-  done: (error: Error | null, bytes: number) => void,
-) => void;
-
-function called(
-  transfer: Transfer,
-  fd: number,
-  buffer: Uint8Array,
-  start: number,
-  length: number,
-  position: number,
-): Promise<number> {
-  return new Promise((resolve, reject) => {
-    transfer(fd, buffer, start, length, position, (error, bytes) => {
-      if (error) reject(error);
-      else resolve(bytes);
-    });
-  });
 }
 
 function aligned(into: Uint8Array, offset: number): boolean {

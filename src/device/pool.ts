@@ -40,7 +40,7 @@ function asked(): number | undefined {
   return size >= 1 && size <= 1024 ? Math.floor(size) : undefined;
 }
 
-function runtime(): 'Node' | 'Deno' | 'Bun' {
+export function runtime(): 'Node' | 'Deno' | 'Bun' {
   if ('Deno' in globalThis) return 'Deno';
   return 'Bun' in globalThis ? 'Bun' : 'Node';
 }
