@@ -52,6 +52,8 @@ type Entry = {
   holds: number;
   device: Device | undefined;
   queue: Promise<unknown>;
+  /** What is in the queue. */
+  tasks: number;
 };
 
 /** Throws `not-permitted` where there can be no devices, `in-use` when another server has the folder. */
@@ -73,7 +75,15 @@ export async function openDevices(options: DevicesOptions): Promise<Devices> {
   let closed = false;
 
   const inTurn = (entry: Entry, work: () => Promise<void>): Promise<void> => {
-    const result = entry.queue.then(() => places(work));
+    entry.tasks++;
+    const result = entry.queue
+      .then(() => places(work))
+      .finally(() => {
+        entry.tasks--;
+        // Not before: whoever comes under this name meanwhile has to wait in the same queue.
+        const isIdle = entry.tasks === 0 && !entry.wanted && entry.holds === 0;
+        if (isIdle && entries.get(entry.name) === entry) entries.delete(entry.name);
+      });
     entry.queue = result.catch(() => {});
     return result;
   };
@@ -129,13 +139,19 @@ export async function openDevices(options: DevicesOptions): Promise<Devices> {
       } catch (error) {
         report(entry, `has no device: ${error instanceof Error ? error.message : error}`);
       }
-      if (!entry.wanted && entry.holds === 0) entries.delete(entry.name);
     });
 
   const entryOf = (name: string): Entry => {
     const found = entries.get(name);
     if (found !== undefined) return found;
-    const entry = { name, wanted: false, holds: 0, device: undefined, queue: Promise.resolve() };
+    const entry: Entry = {
+      name,
+      wanted: false,
+      holds: 0,
+      device: undefined,
+      queue: Promise.resolve(),
+      tasks: 0,
+    };
     entries.set(name, entry);
     return entry;
   };

@@ -65,6 +65,13 @@ export async function openDeviceFolder(dir: string): Promise<DeviceFolder> {
     const [className, volume] = name.split('/');
     return KINDS.map((kind) => path.join(top, className, kind, volume));
   };
+  /** One at a time: who leaves a folder empty removes it, and not under the feet of who comes. */
+  let turns: Promise<unknown> = Promise.resolve();
+  const inTurn = (work: () => Promise<void>): Promise<void> => {
+    const result = turns.then(work);
+    turns = result.catch(() => {});
+    return result;
+  };
   return {
     path: top,
     socket: path.join(below, 'nbd.sock'),
@@ -81,16 +88,13 @@ export async function openDeviceFolder(dir: string): Promise<DeviceFolder> {
     async mount(name, uri, lost) {
       const at = place(name);
       const file = path.join(at, path.basename(name));
-      await fs.mkdir(path.dirname(at), { recursive: true });
-      await fs.mkdir(at).catch((error) => {
-        throw failed(at, errnoOf(error) === 'EEXIST' ? 'something is in the way' : errnoOf(error));
-      });
+      await inTurn(() => makePoint(at));
       try {
         const nbdfuse = startNbdfuse(file, uri);
         await shown(file, nbdfuse);
         const device = deviceOf(links(name)[0], file, nbdfuse, lost);
         for (const link of links(name)) {
-          await makeLink(link, file).catch(async (error) => {
+          await inTurn(() => makeLink(link, file)).catch(async (error) => {
             await device.detach();
             throw error;
           });
@@ -101,14 +105,15 @@ export async function openDeviceFolder(dir: string): Promise<DeviceFolder> {
         throw error;
       }
     },
-    async unlink(name) {
-      for (const link of links(name)) {
-        if (await isOurLink(link)) await fs.unlink(link).catch(() => {});
-        await fs.rmdir(path.dirname(link)).catch(() => {});
-      }
-      await fs.rmdir(path.join(top, path.dirname(name))).catch(() => {});
-      await fs.rmdir(path.dirname(place(name))).catch(() => {});
-    },
+    unlink: (name) =>
+      inTurn(async () => {
+        for (const link of links(name)) {
+          if (await isOurLink(link)) await fs.unlink(link).catch(() => {});
+          await fs.rmdir(path.dirname(link)).catch(() => {});
+        }
+        await fs.rmdir(path.join(top, path.dirname(name))).catch(() => {});
+        await fs.rmdir(path.dirname(place(name))).catch(() => {});
+      }),
     async holds(image) {
       const behind = await backedBy(image);
       return [image, behind].some((file) => file?.startsWith(`${top}${path.sep}`));
@@ -245,6 +250,20 @@ function deviceOf(link: string, file: string, nbdfuse: Nbdfuse, lost: Lost): Dev
   };
 }
 
+/** An empty folder to mount on. */
+async function makePoint(at: string): Promise<void> {
+  await fs.mkdir(path.dirname(at), { recursive: true });
+  try {
+    await fs.mkdir(at);
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST') throw failed(at, reasonOf(error));
+    // One that could not be removed.
+    const isFree = (await mountsBelow(at)).length === 0 && (await fs.rmdir(at).then(yes, no));
+    if (!isFree) throw failed(at, 'something is in the way');
+    await fs.mkdir(at);
+  }
+}
+
 /** Relative, so that it holds wherever the folder is seen. */
 async function makeLink(link: string, file: string): Promise<void> {
   const target = path.relative(path.dirname(link), file);
@@ -326,6 +345,9 @@ function failed(file: string, why: string): KageError {
 function notPermitted(message: string, hint?: string): KageError {
   return new KageError('not-permitted', message, hint === undefined ? {} : { hint });
 }
+
+const yes = () => true;
+const no = () => false;
 
 function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
