@@ -10,7 +10,7 @@
 import type { BlockDevice } from './device.ts';
 import { FileDevice, type FileDeviceOptions } from './file.ts';
 import { poolSize } from './pool.ts';
-import { Promptness } from './promptness.ts';
+import { Promptness, WRITE_MS } from './promptness.ts';
 import type { RightOfWay } from './right-of-way.ts';
 import { SlowLane } from './slow-lane.ts';
 
@@ -29,12 +29,16 @@ export type PatientFileOptions = FileDeviceOptions & {
   readonly written?: (() => void) | undefined;
 };
 
+/** What the disk's answers tell, of either kind. */
+export type Speeds = { readonly reads: Promptness; readonly writes: Promptness };
+
 export class PatientFile implements BlockDevice {
   readonly name: string;
   readonly size: number;
   readonly readOnly: boolean;
   readonly #file: FileDevice;
-  readonly #promptness: Promptness;
+  readonly #reads: Promptness;
+  readonly #writes: Promptness;
   readonly #lane: SlowLane;
   readonly #running = new Set<Promise<void>>();
   readonly #written: () => void;
@@ -46,11 +50,12 @@ export class PatientFile implements BlockDevice {
     path: string,
     options: PatientFileOptions,
     lane: SlowLane = sharedLane(),
-    promptness: Promptness = new Promptness(),
+    speeds: Speeds = { reads: new Promptness(), writes: new Promptness(WRITE_MS) },
   ) {
     this.#file = new FileDevice(path, options);
     this.#lane = lane;
-    this.#promptness = promptness;
+    this.#reads = speeds.reads;
+    this.#writes = speeds.writes;
     this.#written = options.written ?? (() => {});
     this.#clients = options.clients;
     this.name = path;
@@ -64,16 +69,16 @@ export class PatientFile implements BlockDevice {
 
   read(into: Uint8Array, offset: number): void | Promise<void> {
     const began = performance.now();
-    if (!this.#isPrompt(into.byteLength, began)) {
+    if (!this.#isPrompt(this.#reads, into.byteLength, began)) {
       return this.#later(into.byteLength, () => this.#file.readLater(into, offset));
     }
     this.#file.read(into, offset);
-    this.#took(into.byteLength, began);
+    this.#took(this.#reads, into.byteLength, began);
   }
 
   write(from: Uint8Array, offset: number): void | Promise<void> {
     const began = performance.now();
-    if (!this.#isPrompt(from.byteLength, began)) {
+    if (!this.#isPrompt(this.#writes, from.byteLength, began)) {
       this.#clients?.begin();
       return this.#later(from.byteLength, () =>
         this.#file.writeLater(from, offset).finally(() => {
@@ -88,7 +93,7 @@ export class PatientFile implements BlockDevice {
     } finally {
       this.#clients?.end();
     }
-    this.#took(from.byteLength, began);
+    this.#took(this.#writes, from.byteLength, began);
   }
 
   async zero(offset: number, length: number): Promise<void> {
@@ -110,14 +115,14 @@ export class PatientFile implements BlockDevice {
   }
 
   /** Whether the thread waits for it: also while others have all threads, as long as that is soon over. */
-  #isPrompt(bytes: number, now: number): boolean {
+  #isPrompt(promptness: Promptness, bytes: number, now: number): boolean {
     if (bytes >= LARGE) return false;
-    return this.#promptness.isPrompt(now) || (this.#lastMs < QUICK_MS && !this.#lane.isFree(this));
+    return promptness.isPrompt(now) || (this.#lastMs < QUICK_MS && !this.#lane.isFree(this));
   }
 
-  #took(bytes: number, began: number): void {
+  #took(promptness: Promptness, bytes: number, began: number): void {
     const ended = performance.now();
-    this.#promptness.took(bytes, began, ended);
+    promptness.took(bytes, began, ended);
     this.#lastMs = ended - began;
   }
 

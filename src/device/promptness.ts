@@ -9,7 +9,12 @@
  */
 
 /** A call on warm data: a part for the call, a part for the bytes (1 ms for each MB), ms. */
-const CALL_MS = 0.025;
+export const READ_MS = 0.025;
+/**
+ * A write takes that in the file system alone (ext4, 4 KiB into 2 MiB that are one folio: 0.03). Threads
+ * would gain nothing: one at a time writes to a file.
+ */
+export const WRITE_MS = 0.1;
 const BYTE_MS = 1e-6;
 /** So many fast calls, and a slow one is forgotten: the bits of `#slow`. After a rest, fewer. */
 const PROBATION_CALLS = 8;
@@ -18,10 +23,16 @@ const REST_MIN_MS = 5;
 const REST_MAX_MS = 2000;
 
 export class Promptness {
+  readonly #callMs: number;
   /** The last 32 calls, a bit each: slow. */
   #slow = 0;
   #probation = 0;
   #restsUntil = Number.NEGATIVE_INFINITY;
+
+  /** `callMs`: how long a call without bytes may last. */
+  constructor(callMs = READ_MS) {
+    this.#callMs = callMs;
+  }
 
   /** `now` in ms, never going back. */
   isPrompt(now: number): boolean {
@@ -31,7 +42,7 @@ export class Promptness {
   /** A synchronous call of so many bytes lasted from `began` to `ended`, ms. */
   took(bytes: number, began: number, ended: number): void {
     const lasted = ended - began;
-    if (lasted <= CALL_MS + bytes * BYTE_MS) {
+    if (lasted <= this.#callMs + bytes * BYTE_MS) {
       this.#slow <<= 1;
       if (this.#probation > 0) this.#probation--;
       return;

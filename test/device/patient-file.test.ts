@@ -13,6 +13,8 @@ import { inWorld, World } from '../support/world.ts';
 
 const MIB = 1024 * 1024;
 
+const both = (speed: Promptness) => ({ reads: speed, writes: speed });
+
 /** A disk that is sent away whenever `prompt` says so. */
 class Told extends Promptness {
   readonly #prompt: () => boolean;
@@ -61,7 +63,12 @@ for (const { name, prompt, direct, memory } of WAYS) {
     fs.writeFileSync(file, content);
     let call = 0;
     const open = (readOnly: boolean) =>
-      new PatientFile(file, { readOnly, direct }, new SlowLane(3), new Told(() => prompt(call++)));
+      new PatientFile(
+        file,
+        { readOnly, direct },
+        new SlowLane(3),
+        both(new Told(() => prompt(call++))),
+      );
     const device = open(false);
     const readOnly = open(true);
     return {
@@ -94,7 +101,7 @@ test('large transfers leave the thread, small ones do not', () =>
 test('while others have all threads a quick disk is waited for in the thread, a slow one is not', () =>
   inWorld(async (w) => {
     const lane = new SlowLane(1);
-    const later = () => new Told(() => false);
+    const later = () => both(new Told(() => false));
     const device = new PatientFile(w.image('a', MIB), { readOnly: false }, lane, later());
     let end = () => {};
     const busy = lane.run(
@@ -129,7 +136,7 @@ test('a file that shrank is told from a broken disk, later too', () =>
   inWorld(async (w) => {
     const file = w.image('a', 8192);
     const later = new Told(() => false);
-    const device = new PatientFile(file, { readOnly: false }, new SlowLane(1), later);
+    const device = new PatientFile(file, { readOnly: false }, new SlowLane(1), both(later));
     fs.truncateSync(file, 5000);
     const read = device.read(new Uint8Array(4096), 4096) as Promise<void>;
     const error = await read.then(

@@ -2,7 +2,7 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Promptness } from '../../src/device/promptness.ts';
+import { Promptness, WRITE_MS } from '../../src/device/promptness.ts';
 
 const test = suite('promptness');
 
@@ -10,8 +10,12 @@ const BLOCK = 4096;
 
 /** A disk whose calls take what they are told, on a clock of its own. */
 class Disk {
-  readonly promptness = new Promptness();
+  readonly promptness: Promptness;
   now = 0;
+
+  constructor(promptness = new Promptness()) {
+    this.promptness = promptness;
+  }
 
   /** One synchronous call; false: the disk rests, and the call is not made. */
   call(ms: number, bytes = BLOCK): boolean {
@@ -26,6 +30,16 @@ test('warm data never sends a disk away', () => {
   const disk = new Disk();
   for (let i = 0; i < 10_000; i++) assert.ok(disk.call(0.004));
   for (let i = 0; i < 100; i++) assert.ok(disk.call(0.4, 1024 * 1024), 'a megabyte takes longer');
+});
+
+test('a write may take what a file system needs for it, a read not', () => {
+  const [reads, writes] = [new Disk(), new Disk(new Promptness(WRITE_MS))];
+  for (let i = 0; i < 10_000; i++) assert.ok(writes.call(0.05));
+  assert.ok(reads.call(0.05));
+  assert.ok(reads.call(0.05));
+  assert.not.ok(reads.call(0.05));
+  for (let i = 0; i < 2; i++) assert.ok(writes.call(0.5));
+  assert.not.ok(writes.call(0.5), 'what takes longer waits for the disk');
 });
 
 test('a hiccup is forgiven, two close together are not', () => {

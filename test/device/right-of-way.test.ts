@@ -99,8 +99,9 @@ for (const prompt of [true, false]) {
           return prompt;
         }
       })();
+      const speeds = { reads: speed, writes: speed };
       const options = { readOnly: false, clients };
-      const device = new PatientFile(w.image('a', MIB), options, new SlowLane(1), speed);
+      const device = new PatientFile(w.image('a', MIB), options, new SlowLane(1), speeds);
       const written = device.write(new Uint8Array(4096), 0);
       const zeroed = device.zero(8192, 4096);
       if (!prompt) assert.ok(clients.clients[0] > 0);
@@ -108,7 +109,7 @@ for (const prompt of [true, false]) {
       await zeroed;
       assert.is(clients.clients[0], 0);
       // Also when it fails.
-      const closed = new PatientFile(w.path('a'), options, new SlowLane(1), speed);
+      const closed = new PatientFile(w.path('a'), options, new SlowLane(1), speeds);
       await closed.close();
       await (async () => closed.write(new Uint8Array(512), 0))().catch(() => {});
       assert.is(clients.clients[0], 0);
