@@ -14,6 +14,7 @@ import type { BlockDevice } from '../device/device.ts';
 import { type Hold, Holds } from './holds.ts';
 import { Intents } from './intents.ts';
 import type { Pair } from './pair.ts';
+import type { Moment } from './settling.ts';
 import type { Side, WriteStep } from './states.ts';
 import { readFrom, sourceOf, stepIndex, targetOf, writeSteps } from './transitions.ts';
 
@@ -70,7 +71,7 @@ type Piece = {
   readonly steps: readonly (readonly WriteStep[])[];
 };
 
-const NOTHING: ReadonlyMap<number, number> = new Map();
+const NOTHING: Moment = [];
 
 /** Behind every volume: what only has to be over before a pause. */
 const BESIDE = 2 ** 53;
@@ -151,7 +152,7 @@ export class Link {
       );
       await this.#ground.flushVolume(volume);
       for (const [i, strand] of strands.entries()) {
-        const settles = settling[i].size > 0;
+        const settles = settling[i].length > 0;
         if (!strand.record.joined && !settles) continue;
         if (!(await this.#flushMirror(strand, volume, []))) continue;
         reach('flush:synced');
@@ -620,13 +621,8 @@ function regionsBetween({ regionSize }: Pair, from: number, to: number): Run {
 
 /** True when no region in the range is pending or settling. Looks at these alone: the map may be large. */
 function nothingPending(pair: Pair, from: number, to: number): boolean {
-  const { first, count } = regionsBetween(pair, from, to);
-  if (pair.maps.pending.count(first, count) > 0) return false;
-  if (!pair.settles) return true;
-  for (let region = first; region < first + count; region++) {
-    if (pair.isSettling(region)) return false;
-  }
-  return true;
+  const regions = regionsBetween(pair, from, to);
+  return pair.maps.pending.count(regions.first, regions.count) === 0 && !pair.settlesIn(regions);
 }
 
 /** A range of bytes out to whole regions; all pairs of a family have one region size. */

@@ -13,6 +13,7 @@ import { RegionMap, type Run } from '../bitmap/region-map.ts';
 import { MAP_NAMES, type MapName, mapFileName, type PairRecord } from '../catalog/records.ts';
 import type { Folder } from '../device/host.ts';
 import type { Kernel } from '../kernel/kernel.ts';
+import { type Moment, Settling } from './settling.ts';
 import type { PairView } from './transitions.ts';
 
 export type Maps = Record<MapName, RegionMap>;
@@ -31,9 +32,7 @@ export class Pair {
    * be, and what `increment` becomes when the comparison has ended.
    */
   known: RegionMap | undefined;
-  /** Regions, each with a number of its own for each time it began to settle. */
-  readonly #settling = new Map<number, number>();
-  #begun = 0;
+  readonly #settling = new Settling();
   #saving: Promise<void> = Promise.resolve();
 
   constructor(record: PairRecord, size: number, maps: Maps, files: Pair['files'] = {}) {
@@ -99,26 +98,28 @@ export class Pair {
     return this.#settling.has(region);
   }
 
+  /** True when a region of the run settles. */
+  settlesIn(run: Run): boolean {
+    return this.#settling.meets(run);
+  }
+
   /** True when no copy is unfinished, and that is durable. */
   get pendingEmpty(): boolean {
-    return this.#settling.size === 0 && this.maps.pending.isEmpty();
+    return this.#settling.isEmpty && this.maps.pending.isEmpty();
   }
 
   /**
    * The regions' content is on the target from now on, not yet durable. Those that are pending no more,
    * because the copy was given up meanwhile, have nothing to settle.
    */
-  beginSettling({ first, count }: Run): void {
-    for (let region = first; region < first + count; region++) {
-      if (this.maps.pending.has(region)) this.#settling.set(region, this.#begun++);
-    }
+  beginSettling(run: Run): void {
+    for (const pending of this.#pendingIn(run)) this.#settling.begin(pending);
   }
 
   /** Content of the target that is not as it should be: the regions are plainly pending again. */
   pendAgain({ first, count }: Run): void {
     this.maps.pending.set(first, count);
-    if (this.#settling.size === 0) return;
-    for (let region = first; region < first + count; region++) this.#settling.delete(region);
+    this.#settling.remove({ first, count });
   }
 
   /** Regions whose content the next snapshot has, and the last one may not have had. */
@@ -167,54 +168,64 @@ export class Pair {
   }
 
   /** What is settling now: a sync of both sides that begins after this covers it. */
-  settlingNow(): ReadonlyMap<number, number> {
-    return new Map(this.#settling);
+  settlingNow(): Moment {
+    return this.#settling.now();
   }
 
   get settles(): boolean {
-    return this.#settling.size > 0;
+    return !this.#settling.isEmpty;
   }
 
   /**
    * Clears the bits of regions that were settling before both sides were synced, durably. A region
    * that has become pending since, or has settled and begun anew, is left alone.
    */
-  async clearSettled(before: ReadonlyMap<number, number>, durably: Durably): Promise<void> {
-    const regions: number[] = [];
-    for (const [region, begun] of before) {
-      if (this.#settling.get(region) === begun) regions.push(region);
-    }
-    if (regions.length === 0) return;
-    for (const run of runsOf(regions)) this.maps.pending.clear(run.first, run.count);
+  async clearSettled(before: Moment, durably: Durably): Promise<void> {
+    const runs = this.#settling.of(before);
+    if (runs.length === 0) return;
+    for (const { first, count } of runs) this.maps.pending.clear(first, count);
     try {
       await durably(this, 'pending');
     } catch (error) {
       // Nobody may take them for durably clear.
-      for (const region of regions) {
-        if (this.#settling.get(region) === before.get(region)) this.maps.pending.set(region);
+      for (const { first, count } of this.#settling.of(before)) {
+        this.maps.pending.set(first, count);
       }
       throw error;
     }
-    for (const region of regions) {
-      if (this.#settling.get(region) !== before.get(region)) continue;
-      // Another call that failed meanwhile has put the bit back: it settles later.
-      if (this.maps.pending.has(region)) continue;
-      // Until now a write to the source had to settle it first.
-      this.#settling.delete(region);
+    for (const run of this.#settling.of(before)) {
+      // Until now a write to the source had to settle it first. Where another call that failed meanwhile has
+      // put the bit back it settles later.
+      for (const clear of this.#clearIn(run)) this.#settling.remove(clear);
     }
   }
 
   /** Clears pending bits durably. The caller holds the regions and has synced both sides. */
   async clearPending(runs: readonly Run[], durably: Durably): Promise<void> {
-    for (const run of runs) this.beginSettling(run);
-    const held = new Map<number, number>();
-    for (const { first, count } of runs) {
-      for (let region = first; region < first + count; region++) {
-        const begun = this.#settling.get(region);
-        if (begun !== undefined) held.set(region, begun);
-      }
+    const pending = runs.flatMap((run) => [...this.#pendingIn(run)]);
+    await this.clearSettled(this.#settling.nowOnly(pending), durably);
+  }
+
+  /** The parts of a run whose pending bits are set. */
+  *#pendingIn({ first, count }: Run): Generator<Run> {
+    const { pending } = this.maps;
+    const end = first + count;
+    for (let at = pending.nextSet(first, end); at < end; ) {
+      const next = pending.nextClear(at, end);
+      yield { first: at, count: next - at };
+      at = pending.nextSet(next, end);
     }
-    await this.clearSettled(held, durably);
+  }
+
+  /** The other parts. */
+  *#clearIn({ first, count }: Run): Generator<Run> {
+    const { pending } = this.maps;
+    const end = first + count;
+    for (let at = pending.nextClear(first, end); at < end; ) {
+      const next = pending.nextSet(at, end);
+      yield { first: at, count: next - at };
+      at = pending.nextClear(next, end);
+    }
   }
 
   /** Saves what was touched of one map. A map without a good file waits for the next commit. */
@@ -284,16 +295,6 @@ export class StaleMaps {
   /** A new generation of the map was committed, which held what was added until `added`. */
   written(name: MapName, added: number): void {
     if (this.#added.get(name) === added) this.#added.delete(name);
-  }
-}
-
-function* runsOf(regions: readonly number[]): Generator<Run> {
-  const sorted = [...regions].sort((a, b) => a - b);
-  for (let i = 0; i < sorted.length; ) {
-    let end = i + 1;
-    while (end < sorted.length && sorted[end] === sorted[end - 1] + 1) end++;
-    yield { first: sorted[i], count: end - i };
-    i = end;
   }
 }
 

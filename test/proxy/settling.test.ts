@@ -1,10 +1,13 @@
 /** Regions that settle: cleared durably when both sides were synced since, and not a write later. */
 
+import fc from 'fast-check';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { Run } from '../../src/bitmap/region-map.ts';
 import type { PairRecord } from '../../src/catalog/records.ts';
 import { createKernel } from '../../src/kernel/select.ts';
 import { type Durably, Pair } from '../../src/proxy/pair.ts';
+import { type Moment, Settling } from '../../src/proxy/settling.ts';
 
 const test = suite('proxy: settling');
 const REGION = 4096;
@@ -136,6 +139,111 @@ test('a map that becomes stale again while it is committed stays stale', () => {
   assert.ok(stale.has(name), 'what was added meanwhile is in no file');
   stale.written(name, stale.now().get(name)!);
   assert.not.ok(stale.has(name));
+});
+
+/** The same by one number for each region and each time that it began. */
+class Model {
+  readonly begun = new Map<number, number>();
+  #next = 0;
+
+  begin({ first, count }: Run): void {
+    for (let r = first; r < first + count; r++) this.begun.set(r, this.#next++);
+  }
+
+  remove({ first, count }: Run): void {
+    for (let r = first; r < first + count; r++) this.begun.delete(r);
+  }
+
+  of(moment: ReadonlyMap<number, number>): number[] {
+    return [...moment.keys()].filter((r) => this.begun.get(r) === moment.get(r)).sort(rising);
+  }
+}
+
+const rising = (a: number, b: number) => a - b;
+const regionsOf = (runs: readonly Run[]) =>
+  runs
+    .flatMap(({ first, count }) => Array.from({ length: count }, (_, i) => first + i))
+    .sort(rising);
+
+/** Over the seams of words and of pieces. */
+const runs = fc
+  .tuple(
+    fc.oneof(fc.nat(100), fc.integer({ min: 4050, max: 4200 })),
+    fc.integer({ min: 1, max: 90 }),
+  )
+  .map(([first, count]) => ({ first, count }));
+const steps = fc.array(
+  fc.oneof(
+    { weight: 4, arbitrary: fc.record({ do: fc.constant('begin' as const), run: runs }) },
+    { weight: 2, arbitrary: fc.record({ do: fc.constant('remove' as const), run: runs }) },
+    { weight: 3, arbitrary: fc.record({ do: fc.constant('now' as const), run: runs }) },
+    { weight: 2, arbitrary: fc.record({ do: fc.constant('only' as const), run: runs }) },
+    { weight: 3, arbitrary: fc.record({ do: fc.constant('settle' as const), run: runs }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant('clear' as const), run: runs }) },
+  ),
+  { maxLength: 60 },
+);
+
+test('layers of bits are what numbers would be', () => {
+  fc.assert(
+    fc.property(steps, (all) => {
+      const settling = new Settling();
+      const model = new Model();
+      const moments: { real: Moment; model: ReadonlyMap<number, number> }[] = [];
+      for (const [i, step] of all.entries()) {
+        const { run } = step;
+        if (step.do === 'begin') {
+          settling.begin(run);
+          model.begin(run);
+        } else if (step.do === 'remove') {
+          settling.remove(run);
+          model.remove(run);
+        } else if (step.do === 'now') {
+          moments.push({ real: settling.now(), model: new Map(model.begun) });
+        } else if (step.do === 'only') {
+          const real = settling.nowOnly([run]);
+          model.begin(run);
+          const own = [...model.begun].filter(([r]) => r >= run.first && r < run.first + run.count);
+          moments.push({ real, model: new Map(own) });
+        } else if (step.do === 'settle' && moments.length > 0) {
+          const moment = moments[i % moments.length];
+          for (const settled of settling.of(moment.real)) settling.remove(settled);
+          for (const region of model.of(moment.model)) model.begun.delete(region);
+        } else if (step.do === 'clear') {
+          settling.clear();
+          model.begun.clear();
+        }
+        assert.is(settling.isEmpty, model.begun.size === 0);
+        for (const moment of moments) {
+          assert.equal(regionsOf(settling.of(moment.real)), model.of(moment.model));
+        }
+        const settles = [...model.begun.keys()];
+        assert.is(
+          settling.meets(run),
+          settles.some((r) => r >= run.first && r < run.first + run.count),
+        );
+        for (const region of settles.slice(0, 5)) assert.ok(settling.has(region));
+        assert.not(settling.has(5000));
+      }
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test('of more moments than syncs are under way the oldest ones forget, and nothing is forgotten', () => {
+  const settling = new Settling();
+  const moments: { moment: Moment; may: (region: number) => boolean }[] = [];
+  for (let now = 0; now < 200; now++) {
+    const own = { first: now, count: 1 };
+    if (now % 3 !== 0) settling.begin(own);
+    else moments.push({ moment: settling.nowOnly([own]), may: (region) => region === now });
+    moments.push({ moment: settling.now(), may: (region) => region <= now });
+  }
+  for (const { moment, may } of moments) {
+    assert.ok(regionsOf(settling.of(moment)).every(may));
+    assert.ok(moment.length <= 40, `${moment.length} layers`);
+  }
+  assert.equal(regionsOf(settling.of(settling.now())), [...Array(200).keys()]);
 });
 
 test.run();
