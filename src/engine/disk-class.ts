@@ -23,7 +23,8 @@ import { Stillness } from './quiesce.ts';
 import { finishRemoval, markRemoved } from './removal.ts';
 import type { State } from './state.ts';
 import { lookAgain, takeStamps } from './trust.ts';
-import { type Begun, beginVerb, guardVerb, type VerbOptions } from './verbs.ts';
+import { guardVerb, type VerbOptions } from './verb-guards.ts';
+import { type Begun, beginVerb } from './verbs.ts';
 import { verifyPair } from './verify.ts';
 
 /** While threads of ours write: more often than `Alive` notes anything. */

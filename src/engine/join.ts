@@ -28,7 +28,8 @@ import {
 } from './members.ts';
 import { type Plan, requireDifferential, when } from './plan.ts';
 import type { State } from './state.ts';
-import { type Begun, beginVerb, type VerbOptions } from './verbs.ts';
+import type { VerbOptions } from './verb-guards.ts';
+import { type Begun, beginVerb } from './verbs.ts';
 
 type JoinOptions = CopyOptions & { regionSize?: number; strictStop?: boolean };
 

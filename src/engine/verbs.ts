@@ -6,65 +6,27 @@
 import { KageError } from '../base/errors.ts';
 import { reach } from '../base/faults.ts';
 import type { IntentLog } from '../bitmap/intent-log.ts';
-import {
-  type ClassRecord,
-  NEVER_SYNCHRONIZED,
-  type PairRecord,
-  type VolumeRecord,
-} from '../catalog/records.ts';
+import type { ClassRecord, PairRecord, VolumeRecord } from '../catalog/records.ts';
 import { isNbdUri } from '../nbd/uri.ts';
 import type { Link } from '../proxy/link.ts';
-import { type Direction, VERBS, type Verb } from '../proxy/states.ts';
-import { mapAfter, refusal, sourceOf, spreadsTo, stateOf, targetOf } from '../proxy/transitions.ts';
-import type { CopyOptions, PairReport, VerbReport } from './api.ts';
+import { VERBS, type Verb } from '../proxy/states.ts';
+import { sourceOf, stateOf, targetOf } from '../proxy/transitions.ts';
+import type { PairReport, VerbReport } from './api.ts';
 import { names, reportOf, runCopy, sideNames } from './copying.ts';
 import { giveUpProxy } from './ground.ts';
-import {
-  type Expectation,
-  expect,
-  type Plan,
-  planCopy,
-  requireDifferential,
-  when,
-} from './plan.ts';
+import { type Expectation, expect, requireDifferential } from './plan.ts';
 import type { Stillness } from './quiesce.ts';
 import type { State } from './state.ts';
-import { abandonCopy, lookAgain, rememberDisk } from './trust.ts';
-
-export type VerbOptions = CopyOptions & {
-  instant?: boolean;
-  restore?: boolean;
-  unlock?: boolean;
-  /** Access mode of what the verb starts. */
-  readOnly?: boolean;
-  /** The volumes that the manual wants stopped must be, instead of being stopped by the verb. */
-  strictStop?: boolean;
-  /** Clients of the master go on using it while it is restored. */
-  live?: boolean;
-  /** Whether somebody copies for the pair now. */
-  isCopying?: (pair: number) => boolean;
-  /** The proxy image was made by this very call. */
-  fresh?: boolean;
-  /** The service stands still around the switch. */
-  still?: Stillness;
-};
-
-/** What one pair goes through in one call. */
-type Work = {
-  readonly id: number;
-  /** When it was planned. */
-  readonly joined: boolean;
-  readonly plan: Plan | null;
-  /** The row is not applied: its unfinished or outdated copy is taken up again. */
-  readonly continues: boolean;
-  /** Parted in the middle of its copy, which nobody runs now: the rest is copied after the commit. */
-  readonly rest?: boolean;
-  readonly notes: string[];
-  takenUp?: boolean;
-};
-
-/** The word the user typed for a verb of the table. */
-const WORD: Partial<Record<Verb, string>> = { restoreKeep: 'restore --keep' };
+import { lookAgain, rememberDisk } from './trust.ts';
+import { effectOf, spreadRestore, startCopy } from './verb-effects.ts';
+import {
+  prepare,
+  requireAllowed,
+  requireOneMaster,
+  type VerbOptions,
+  type Work,
+  word,
+} from './verb-guards.ts';
 
 /** A verb whose commit is durable: what it still has to copy, and what it can say then. */
 export type Begun = {
@@ -108,17 +70,6 @@ function pendHot(state: State, record: PairRecord, log: IntentLog, lost: VolumeR
     method: 'differential',
     reason: `regions with writes in flight when ${lost.name} was lost`,
   };
-}
-
-/** Throws what would keep the verb from beginning now. */
-export function guardVerb(
-  state: State,
-  verb: Verb,
-  records: readonly PairRecord[],
-  options: VerbOptions,
-): void {
-  for (const record of records) prepare(state, verb, record, options);
-  requireOneMaster(state, verb, records);
 }
 
 /** Guards, plans and commits the verb; with `dryRun` only plans. */
@@ -292,10 +243,6 @@ function requireNone(verb: Verb, failed: readonly Failure[], asked: number): voi
   });
 }
 
-function word(verb: Verb): string {
-  return WORD[verb] ?? verb;
-}
-
 function nameOf(record: PairRecord, state: State): { master: string; proxy: string } {
   return sideNames(state, record);
 }
@@ -303,185 +250,6 @@ function nameOf(record: PairRecord, state: State): { master: string; proxy: stri
 function stateNow(state: State, id: number): PairReport['state'] {
   const record = state.record.pairs.find((p) => p.id === id);
   return record ? stateOf(state.view(record)) : 'unrelated';
-}
-
-/** Guards one pair and plans its copy. Throws `wrong-state` with the reason. */
-function prepare(state: State, verb: Verb, record: PairRecord, options: VerbOptions): Work {
-  const view = state.view(record);
-  const row = VERBS[verb];
-  const notes: string[] = [];
-  const work = { id: record.id, joined: record.joined, notes };
-  if (row.source !== null || row.target !== null || verb === 'part') {
-    state.usable(state.volumeById(record.master));
-    state.usable(state.volumeById(record.proxy));
-  }
-  const unfinished =
-    !view.pendingEmpty || record.doubt !== null || state.volumeById(record.proxy).invalid !== null;
-  const continues = continuesOwn(verb, record, view.pendingEmpty, unfinished);
-  // A copy that part and swap need is made first, so the guard looks at what will be then.
-  const copiesFirst = copiesBefore(state, verb, record, options);
-  const seen =
-    copiesFirst && view.joined && view.direction === 'toProxy'
-      ? { ...view, pendingEmpty: true }
-      : view;
-  if (!continues) {
-    requireAllowed(state, verb, record, options, seen);
-    requireStopped(state, verb, record, options);
-    // It becomes INVALID: nobody must be reading it.
-    if (row.abandons && !view.pendingEmpty) {
-      state.requireUnused(state.sideVolume(record, targetOf(view.direction)));
-    }
-  }
-  if (options.instant && !state.live && (row.pending !== 'keep' || copiesFirst)) {
-    notes.push('no server is running, so nobody waits: the copy was made to the end');
-  }
-  const copies = continues || row.pending === 'pending|changed';
-  const needed = copiesFirst && record.joined && (!view.pendingEmpty || record.doubt !== null);
-  // The rest of the copy goes on beside the parted pair.
-  const rest = verb === 'part' && !copiesFirst && !view.pendingEmpty;
-  if ((!copies && !needed && !rest) || (rest && options.isCopying?.(record.id))) {
-    return { ...work, plan: null, continues: false };
-  }
-  const direction: Direction =
-    continues || needed || row.direction === 'keep' ? record.direction : row.direction;
-  requireWholeSource(state, verb, record, direction);
-  const plan = planCopy(state, record, word(verb), direction, {
-    ...options,
-    continues: continues || needed || rest,
-  });
-  if (continues && !record.joined) {
-    notes.push(
-      `this finishes what was begun at ${when(record.since)}; run it again for a newer state`,
-    );
-  }
-  return { ...work, plan, continues, rest };
-}
-
-/** Throws `wrong-state` unless the table lets the verb run on a pair that looks like this. */
-function requireAllowed(
-  state: State,
-  verb: Verb,
-  record: PairRecord,
-  options: VerbOptions,
-  view = state.view(record),
-): void {
-  const siblings = state.siblings(record).map((s) => state.view(s));
-  const no = refusal(verb, view, options, siblings);
-  if (no !== null) throw wrongState(state, verb, record, no.key, no.reason, no.hint);
-}
-
-/**
- * Part and swap make the two equal first, unless clients wait for an instant part: then the rest of the
- * copy goes on beside it. What is in doubt has to be compared all the same.
- */
-function copiesBefore(state: State, verb: Verb, record: PairRecord, options: VerbOptions): boolean {
-  if (verb === 'swap') return true;
-  return verb === 'part' && !(state.live && options.instant && record.doubt === null);
-}
-
-/** An INVALID side, or a master that is being restored from a sibling, is no source for anybody. */
-function requireWholeSource(
-  state: State,
-  verb: Verb,
-  record: PairRecord,
-  direction: Direction,
-): void {
-  const source = state.sideVolume(record, sourceOf(direction));
-  if (source.invalid !== null) {
-    const side = sourceOf(direction);
-    const reason = `the ${side} is INVALID and cannot be copied from: ${source.invalid.reason}`;
-    throw wrongState(state, verb, record, `${side}-invalid`, reason);
-  }
-  if (direction === 'toMaster' && record.doubt === NEVER_SYNCHRONIZED) {
-    const reason = 'the proxy was never made equal to the master';
-    const { proxy } = sideNames(state, record);
-    const hint = `the first copy is the other way: kage update ${proxy}`;
-    throw wrongState(state, verb, record, 'never-synchronized', reason, hint);
-  }
-  if (direction !== 'toProxy') return;
-  const restoring = state
-    .siblings(record)
-    .find((s) => s.direction === 'toMaster' && !state.pair(s).maps.pending.isEmpty());
-  if (!restoring) return;
-  const from = sideNames(state, restoring).proxy;
-  throw wrongState(
-    state,
-    verb,
-    record,
-    'sibling-restoring',
-    `the master is being restored from ${from}`,
-    `finish that with: kage restore ${from}`,
-  );
-}
-
-/** A verb that is run again: its own unfinished, failed or outdated copy goes on. */
-function continuesOwn(
-  verb: Verb,
-  record: PairRecord,
-  pendingEmpty: boolean,
-  unfinished: boolean,
-): boolean {
-  if (!record.joined) {
-    const own = !pendingEmpty && record.copy?.verb === word(verb);
-    return own && (verb === 'update' || verb === 'restoreKeep');
-  }
-  if (!unfinished) return false;
-  if (verb === 'join' || verb === 'rejoin') return record.direction === 'toProxy' || pendingEmpty;
-  return verb === 'restore' && record.direction === 'toMaster' && !pendingEmpty;
-}
-
-function wrongState(
-  state: State,
-  verb: Verb,
-  record: PairRecord,
-  key: string,
-  reason: string,
-  hint?: string,
-): KageError {
-  const { proxy } = sideNames(state, record);
-  const done =
-    (verb === 'part' && key === 'is-parted') || (verb === 'rejoin' && key === 'is-joined');
-  const related = key.startsWith('is-');
-  let text = reason;
-  let advice = hint;
-  if (done || (verb === 'join' && related && record.joined)) {
-    text = `it is ${record.joined ? 'joined' : 'parted'} already, since ${when(record.since)}`;
-    advice = verb === 'part' ? 'for a new snapshot: `kage rejoin`, then `kage part`' : hint;
-  } else if (verb === 'join' && related) {
-    text = `it is parted, since ${when(record.since)}`;
-    advice = `make it equal again: kage rejoin ${proxy}`;
-  } else if ((verb === 'restore' || verb === 'restoreKeep') && key === 'is-joined') {
-    text = 'it is joined: it has followed the master and has the same damage';
-    advice = 'restore from a proxy that was parted before';
-  }
-  return new KageError('wrong-state', `${word(verb)} ${proxy}: ${text}`, {
-    hint: advice,
-    data: { proxy, state: stateOf(state.view(record)), since: record.since, reason: key },
-  });
-}
-
-function requireStopped(state: State, verb: Verb, record: PairRecord, options: VerbOptions): void {
-  for (const side of VERBS[verb].stopped) {
-    const volume = state.sideVolume(record, side);
-    if (!(side === 'master' && options.live)) state.requireUnused(volume);
-    if (!options.strictStop || !volume.started) continue;
-    throw new KageError('wrong-state', `${volume.name}: the volume is not stopped`, {
-      hint: `sdxvolume -F -c ${state.record.class} -v ${volume.name}`,
-      data: { volume: volume.name },
-    });
-  }
-}
-
-function requireOneMaster(state: State, verb: Verb, records: readonly PairRecord[]): void {
-  const restores = verb === 'restore' || verb === 'restoreKeep';
-  const masters = new Set<number>();
-  for (const { master } of records) {
-    if (restores && masters.has(master)) {
-      const { name } = state.volumeById(master);
-      throw new KageError('usage', `${name}: can be restored from one proxy at a time`);
-    }
-    masters.add(master);
-  }
 }
 
 /** Commits that an unfinished (or outdated) copy is taken up again. */
@@ -511,37 +279,6 @@ function requireUnfailed(state: State, { id, joined, plan }: Work): void {
   const { name, invalid } = state.sideVolume(now, targetOf(plan!.direction));
   const what = `${plan!.verb} ${names(state, now)}: ${name} is INVALID`;
   throw new KageError('io-error', `${what}: ${invalid?.reason}`, { data: { volume: name } });
-}
-
-/** The part of an effect that every copy has in common: maps, method, the target's validity. */
-function startCopy(state: State, work: Work, options: VerbOptions): (next: ClassRecord) => void {
-  const plan = work.plan!;
-  const pair = state.pair(state.pairRecord(work.id));
-  if (plan.all) {
-    const { increment, pending } = pair.maps;
-    // Until the comparison has ended, everything may differ from the last part.
-    if (plan.direction === 'toProxy' && !state.pairRecord(work.id).proxyWritten) {
-      pair.beginComparison(state.kernel);
-    }
-    for (const name of ['increment', 'pending'] as const) pair.stale.add(name);
-    increment.setAll();
-    pending.setAll();
-  }
-  return (next) => {
-    const record = next.pairs.find((p) => p.id === work.id)!;
-    const target = next.volumes.find(
-      (v) => v.id === (targetOf(plan.direction) === 'master' ? record.master : record.proxy),
-    )!;
-    record.direction = plan.direction;
-    // Who was promised a usable target keeps it when the copy is taken up again.
-    const instant = options.instant || (work.continues && record.copy?.instant) || false;
-    record.copy = { verb: plan.verb, method: plan.method, reason: plan.reason, instant };
-    if (plan.all) record.doubt = null;
-    target.invalid = null;
-    if (options.strictStop === undefined && record.joined) {
-      next.volumes.find((v) => v.id === record.proxy)!.started = false;
-    }
-  };
 }
 
 async function copyOf(
@@ -648,144 +385,6 @@ async function settleAndSync(state: State, link: Link, works: readonly Work[]): 
     await rememberDisk(state, state.diskOf(volume));
   }
   reach('verb:synced');
-}
-
-/** Changes the maps in memory and returns the change of the record. */
-function effectOf(
-  state: State,
-  verb: Verb,
-  work: Work,
-  options: VerbOptions,
-): (next: ClassRecord) => void {
-  const row = VERBS[verb];
-  const record = state.pairRecord(work.id);
-  const pair = state.pair(record);
-  if (row.abandons && !pair.maps.pending.isEmpty()) return abandonEffect(state, verb, work);
-  changeMaps(state, verb, record);
-  const start =
-    work.plan && row.pending === 'pending|changed' ? startCopy(state, work, options) : null;
-  const spread = row.spreads ? spreadRestore(state, record, work.plan?.all ?? false) : [];
-  const now = state.host.now();
-  return (next) => {
-    const own = next.pairs.find((p) => p.id === work.id)!;
-    own.since = now;
-    own.lastVerb = word(verb);
-    if (verb === 'part' || verb === 'update') {
-      own.proxyWritten = false;
-      own.snapshotAt = now;
-    }
-    // Its snapshot can be used before its copy has ended, which an update goes on with if need be.
-    if (verb === 'part' && own.copy !== null) {
-      own.copy = { ...own.copy, verb: 'update', instant: true };
-    }
-    if (row.joined === 'gone') next.pairs = next.pairs.filter((p) => p !== own);
-    else if (row.joined !== 'keep') own.joined = row.joined;
-    start?.(next);
-    for (const change of spread) change(next);
-    startVolumes(next, own, verb, options);
-    if (verb === 'swap') swapSlices(next, own);
-  };
-}
-
-function changeMaps(state: State, verb: Verb, record: PairRecord): void {
-  const row = VERBS[verb];
-  const pair = state.pair(record);
-  const { pending, changed, increment } = pair.maps;
-  // Durable with the commit: a crash right after it would find no hot extent of a joined pair.
-  if (row.increment === 'frozen') pair.stale.add('increment');
-  if (row.pending === 'pending|changed') {
-    // Else more has gone between the two since the last whole snapshot than `changed` tells.
-    const whole = ['part', 'update'].includes(record.lastVerb) && pending.isEmpty();
-    const union = mapAfter(row.pending, 'pending', verb);
-    pair.stale.add('pending');
-    if (!union.includes('pending')) pending.clearAll();
-    if (union.includes('changed')) pending.or(changed);
-    if (row.increment === 'pending|changed') {
-      pair.stale.add('increment');
-      increment.clearAll();
-      increment.or(pending);
-      if (!whole) increment.setAll();
-    }
-  }
-  if (row.changed === 'none') {
-    pair.stale.add('changed');
-    changed.clearAll();
-  }
-}
-
-/** Cancel or break of an unfinished copy: its target is neither old nor new. */
-function abandonEffect(state: State, verb: Verb, work: Work): (next: ClassRecord) => void {
-  const record = state.pairRecord(work.id);
-  const side = targetOf(record.direction);
-  const now = state.host.now();
-  abandonCopy(state, record);
-  work.notes.push(`the ${side} is INVALID: the copy to it was not finished`);
-  return (next) => {
-    const own = next.pairs.find((p) => p.id === work.id)!;
-    const id = side === 'master' ? own.master : own.proxy;
-    const volume = next.volumes.find((v) => v.id === id)!;
-    volume.invalid = { reason: `${word(verb)} ended the copy to it unfinished`, since: now };
-    volume.started = false;
-    own.copy = null;
-    own.direction = 'toProxy';
-    own.since = now;
-    own.lastVerb = word(verb);
-    if (VERBS[verb].joined === 'gone') next.pairs = next.pairs.filter((p) => p !== own);
-  };
-}
-
-/** Siblings of a restored master: what changes under them is pending or changed for them. */
-function spreadRestore(
-  state: State,
-  record: PairRecord,
-  all: boolean,
-): ((next: ClassRecord) => void)[] {
-  const restored = state.pair(record).maps.pending;
-  const { proxy } = sideNames(state, record);
-  return state.siblings(record).map((sibling) => {
-    const { map, direction } = spreadsTo(sibling);
-    const pair = state.pair(sibling);
-    pair.stale.add(map);
-    pair.maps[map].or(restored);
-    if (map === 'pending') {
-      pair.stale.add('increment');
-      pair.maps.increment.or(restored);
-    }
-    return (next: ClassRecord) => {
-      const own = next.pairs.find((p) => p.id === sibling.id)!;
-      if (direction !== 'keep') own.direction = direction;
-      if (all) own.doubt ??= `the master was restored from ${proxy} by comparison`;
-      else if (sibling.joined) {
-        own.copy ??= {
-          verb: 'restore',
-          method: 'differential',
-          reason: `regions that the restore from ${proxy} brought to the master`,
-        };
-      }
-    };
-  });
-}
-
-function startVolumes(
-  next: ClassRecord,
-  record: PairRecord,
-  verb: Verb,
-  options: VerbOptions,
-): void {
-  const proxy = next.volumes.find((v) => v.id === record.proxy)!;
-  if (verb === 'part') {
-    proxy.started = !proxy.locked || (options.unlock ?? false);
-    proxy.readOnly = options.readOnly ?? false;
-  }
-  if (verb === 'rejoin' || verb === 'restore') proxy.started = false;
-}
-
-/** The two volumes exchange their slices: the master lives on the proxy's disk from now on. */
-function swapSlices(next: ClassRecord, record: PairRecord): void {
-  const master = next.volumes.find((v) => v.id === record.master)!;
-  const proxy = next.volumes.find((v) => v.id === record.proxy)!;
-  [master.disk, proxy.disk] = [proxy.disk, master.disk];
-  [master.offset, proxy.offset] = [proxy.offset, master.offset];
 }
 
 async function dropPair(state: State, id: number): Promise<void> {
