@@ -48,6 +48,7 @@ const EDGES: Readonly<Record<string, readonly string[]>> = {
   'control/server': ['node:net'],
   'copy/crew': ['node:os', 'node:worker_threads'],
   'copy/worker': ['node:fs', 'node:worker_threads'],
+  'device/descriptors': ['node:fs'],
   'device/file': ['node:fs'],
   'device/file-folder': ['node:fs', 'node:net', 'node:path'],
   'device/file-host': ['node:fs', 'node:os', 'node:path'],

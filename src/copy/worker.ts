@@ -4,7 +4,6 @@
  */
 
 import fs from 'node:fs';
-import os from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { KageError } from '../base/errors.ts';
 import type { BlockDevice } from '../device/device.ts';
@@ -15,14 +14,10 @@ import { createKernel } from '../kernel/select.ts';
 import type { FileSpec, WorkerReply, WorkerStart } from './crew.ts';
 import { Buffers, type Range, runTask, sideOf } from './task.ts';
 
-/** The priority of a thread beside clients: a tenth of theirs where both want a processor. */
-const NICE = 10;
-
 const say = (reply: WorkerReply) => parentPort?.postMessage(reply);
 
 try {
   const start = workerData as WorkerStart;
-  if (start.clients !== undefined) beNice();
   const source = open(start.source, true);
   const target = open(start.target, start.mode === 'diff', start.clients);
   const buffers = new Buffers(createKernel(start.kernel), start.regionSize, start.mode);
@@ -41,16 +36,6 @@ try {
   say({ result: { bytesRead: 0, bytesWritten: 0, regions: [], regionCount: 0 } });
 } catch (error) {
   say(describe(error));
-}
-
-/** Clients first, also where processors are few. Elsewhere than on Linux it would be the whole process. */
-function beNice(): void {
-  if (process.platform !== 'linux') return;
-  try {
-    os.setPriority(0, NICE);
-  } catch {
-    // Deno may not be allowed to.
-  }
 }
 
 function open(spec: FileSpec, readOnly: boolean, clients?: Int32Array): BlockDevice {
