@@ -6,7 +6,14 @@ import { simulateLive } from './live-simulation.ts';
 
 const test = suite('engine: live simulation');
 /** The last ones have found what the others did not. */
-const SEEDS = [...Array.from({ length: 60 }, (_, i) => i + 1), 794, 1627, 795734124, 795734334];
+const SEEDS = [
+  ...Array.from({ length: 60 }, (_, i) => i + 1),
+  794,
+  1627,
+  795734124,
+  795734334,
+  795734638,
+];
 
 test('many worlds: snapshots of one moment, nothing flushed is lost, equal is equal', async () => {
   const counts: Record<string, number> = {};

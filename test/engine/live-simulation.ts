@@ -540,7 +540,8 @@ class LiveSimulation {
       else if (!continued) contents.set(name, content);
     }
     this.history.requireOneMoment([...contents.values()], from, to, what);
-    this.#taking = undefined;
+    // Whether a root that could not be synced is there shows when the class is opened again.
+    if (done === true || !this.#state?.broken) this.#taking = undefined;
     this.#count('snapshots');
   }
 
