@@ -41,6 +41,7 @@ const ENGINE_FOR_CLI = [
 
 /** Our portability layer: who imports modules of the runtime, and which. */
 const EDGES: Readonly<Record<string, readonly string[]>> = {
+  'cli/family': ['node:fs'],
   'cli/main': ['node:fs', 'node:os', 'node:path'],
   'cli/shell': ['node:child_process'],
   'cli/y18n': ['node:util'],

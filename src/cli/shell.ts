@@ -7,9 +7,12 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { KageError } from '../base/errors.ts';
 import type { Shell, ShellCommand, ShellVariables } from './environment.ts';
+import { descendantsOf, type Relative, runs } from './family.ts';
 
 /** What a command gets to end by itself when it is told to, ms. */
 const GRACE_MS = 2000;
+/** How often it is looked whether all that it has started has ended, ms. */
+const LOOK_MS = 20;
 const IO: ['ignore', number, number] = ['ignore', 2, 2];
 
 export const shell: Shell = {
@@ -60,15 +63,24 @@ function commandOf(child: ChildProcess): ShellCommand {
   child.once('error', (error) => over(`cannot be run: ${error.message}`));
   // Not `close`: what it leaves in the background may keep its descriptors open.
   child.once('exit', (status, signal) => {
-    if (status === 0) over();
-    else over(signal === null ? `ended with status ${status}` : `was ended by ${signal}`);
+    const how = signal === null ? `ended with status ${status}` : `was ended by ${signal}`;
+    const problem = status === 0 ? undefined : how;
+    if (started.length === 0) over(problem);
+    else timers.push(setInterval(() => started.some(runs) || over(problem), LOOK_MS));
   });
+  /** Of a command that was told to end: what it had started. */
+  let started: readonly Relative[] = [];
   const send = (signal: 'SIGTERM' | 'SIGKILL') => {
     if (isOver || child.pid === undefined) return;
-    try {
-      process.kill(-child.pid, signal);
-    } catch {
-      // It has ended, and we shall hear of it.
+    const known = new Map(descendantsOf(child.pid).map((one) => [one.pid, one]));
+    for (const one of started) if (runs(one)) known.set(one.pid, one);
+    started = [...known.values()];
+    for (const pid of [-child.pid, ...known.keys()]) {
+      try {
+        process.kill(pid, signal);
+      } catch {
+        // It has ended, and we shall hear of it.
+      }
     }
   };
   return {

@@ -347,7 +347,8 @@ export class OpenClass implements api.OwnClass {
     const state = this.#state;
     const disks = [...state.written];
     for (const disk of disks) {
-      const volume = state.record.volumes.find((v) => v.disk === disk);
+      // Nobody relies on what an INVALID volume holds, nor on its disk's answer.
+      const volume = state.record.volumes.find((v) => v.disk === disk && v.invalid === null);
       if (volume && !state.problems.has(disk)) await state.flushVolume(volume);
     }
     for (const record of state.record.pairs) {

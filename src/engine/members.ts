@@ -7,6 +7,7 @@ import { formatSize } from '../base/units.ts';
 import { freeName, nameFromPath, validateName } from '../catalog/names.ts';
 import type { ClassRecord, DiskRecord, VolumeRecord } from '../catalog/records.ts';
 import type { ImageFacts } from '../device/host.ts';
+import { isNbdUri } from '../nbd/uri.ts';
 import type { AddRequest, RunOptions, StartOptions } from './api.ts';
 import { examineImage } from './examine.ts';
 import type { State } from './state.ts';
@@ -462,6 +463,7 @@ export async function startVolumes(
 ): Promise<void> {
   for (const volume of volumes) {
     requireWhole(state, volume);
+    await requireThere(state, volume);
     // Whoever uses it was told what it may do.
     if (volume.readOnly !== readOnly) state.requireUnused(volume);
     if (!volume.locked || unlock) continue;
@@ -473,6 +475,16 @@ export async function startVolumes(
   await setFlag(state, volumes, (volume) => {
     volume.started = true;
     volume.readOnly = readOnly;
+  });
+}
+
+/** An image that was removed while the class is open. Whether a remote one answers shows when it is used. */
+async function requireThere(state: State, volume: VolumeRecord): Promise<void> {
+  const { path } = state.diskOf(volume);
+  if (isNbdUri(path) || (await state.host.inspect(path)) !== undefined) return;
+  throw new KageError('image-missing', `${volume.name}: ${path}: no such file`, {
+    hint: 'bring the image back, or forget the volume: kage remove',
+    data: { path, volume: volume.name },
   });
 }
 

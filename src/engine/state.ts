@@ -278,11 +278,11 @@ export class State {
   }
 
   /** Throws `wrong-state` while somebody uses the volume. */
-  requireUnused({ id, name }: VolumeRecord): void {
+  requireUnused({ id, name }: VolumeRecord, hint = 'disconnect its clients first'): void {
     const count = this.usersOf(id);
     if (count === 0) return;
     throw new KageError('wrong-state', `${name}: is in use (${plural(count, 'user')})`, {
-      hint: 'disconnect its clients first',
+      hint,
       data: { volume: name, users: count },
     });
   }
@@ -381,6 +381,10 @@ export class State {
     // One sync is for the whole file, and costs the disk as much as any. Writers are told of what failed.
     const open = this.#devices.get(`write ${volume.disk}`) ?? (await this.device(volume, 'read'));
     await open.flush();
+  }
+
+  isOpen({ disk }: VolumeRecord): boolean {
+    return [...this.#devices.keys()].some((key) => key.endsWith(` ${disk}`));
   }
 
   async closeDevices(disk?: string): Promise<void> {

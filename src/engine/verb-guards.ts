@@ -207,7 +207,11 @@ export function wrongState(
   const related = key.startsWith('is-');
   let text = reason;
   let advice = hint;
-  if (done || (verb === 'join' && related && record.joined)) {
+  const { invalid } = state.sideVolume(record, 'proxy');
+  if (verb === 'part' && key === 'is-parted' && invalid !== null) {
+    text = `${proxy} is INVALID and no snapshot: ${invalid.reason}`;
+    advice = `kage rejoin ${proxy}, then kage part ${proxy}`;
+  } else if (done || (verb === 'join' && related && record.joined)) {
     text = `it is ${record.joined ? 'joined' : 'parted'} already, since ${when(record.since)}`;
     advice = verb === 'part' ? 'for a new snapshot: `kage rejoin`, then `kage part`' : hint;
   } else if (verb === 'join' && related) {
@@ -226,7 +230,9 @@ export function wrongState(
 function requireStopped(state: State, verb: Verb, record: PairRecord, options: VerbOptions): void {
   for (const side of VERBS[verb].stopped) {
     const volume = state.sideVolume(record, side);
-    if (!(side === 'master' && options.live)) state.requireUnused(volume);
+    const stays = 'disconnect its clients first, or let them stay: kage restore --live';
+    const hint = side === 'master' && !options.strictStop ? stays : undefined;
+    if (!(side === 'master' && options.live)) state.requireUnused(volume, hint);
     if (!options.strictStop || !volume.started) continue;
     throw new KageError('wrong-state', `${volume.name}: the volume is not stopped`, {
       hint: `sdxvolume -F -c ${state.record.class} -v ${volume.name}`,

@@ -37,13 +37,16 @@ export type Begun = {
 };
 
 /**
- * A disk behind a server that was lost: its side is INVALID, and a verb may reach it anew. What was not
- * synced there may be gone: what settled is pending again, and so is all that is hot of a joined pair.
+ * A disk behind a server that was lost and did not come back in time: a verb may reach it anew, whether its
+ * side has become INVALID or nobody has used it since. What was not synced there may be gone: what
+ * settled is pending again, and so is all that is hot of a joined pair.
  */
 async function forgetFault(state: State, link: Link, record: PairRecord): Promise<void> {
   for (const side of ['master', 'proxy'] as const) {
     const volume = state.sideVolume(record, side);
-    if (volume.invalid === null || !isNbdUri(state.diskOf(volume).path)) continue;
+    if (!isNbdUri(state.diskOf(volume).path)) continue;
+    // One that nobody has open yet is reached anew in any case.
+    if (volume.invalid === null && !state.isOpen(volume)) continue;
     if ((await errorOf(() => state.flushVolume(volume))) === undefined) continue;
     // Nobody is in the middle of anything with the device that goes.
     await link.whilePaused([record.master], async () => {
@@ -138,7 +141,7 @@ async function prepareAll(
   options: VerbOptions,
 ): Promise<Work[]> {
   await state.turn(() => lookAgain(state, records));
-  for (const record of records) await forgetFault(state, link, record);
+  if (!options.dryRun) for (const record of records) await forgetFault(state, link, record);
   const works = records.map((record) => prepare(state, verb, record, options));
   requireOneMaster(state, verb, records);
   for (const { plan, id } of works) {

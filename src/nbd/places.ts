@@ -203,9 +203,11 @@ function cannotListen(at: string, error: unknown): KageError {
     errno === 'EACCES' ||
     errno === 'EPERM' ||
     errno === 'EADDRNOTAVAIL' ||
-    errno === 'ENOTFOUND'
+    errno === 'ENOTFOUND' ||
+    errno === 'ENOENT'
   ) {
-    return new KageError('not-permitted', `${at}: cannot listen there: ${errno}`, {
+    const why = errno === 'ENOENT' ? 'no such folder' : errno;
+    return new KageError('not-permitted', `${at}: cannot listen there: ${why}`, {
       data: { path: at, errno },
       cause: error,
     });

@@ -173,6 +173,13 @@ test('add takes names from behind =, unless a file is called so', async () => {
     { path: 'a=b.img', exclusive: true },
   ]);
   assert.match(w.out(), /^data: added \(x.img, 2 MiB, class db\)\n/);
+  const uri = 'nbd+unix:///far?socket=far.sock';
+  await w.run('add', uri, `${uri}=far`, 'nbd://host/x?tls-verify-peer=false=y');
+  assert.equal(w.last('add')![0], [
+    { path: uri },
+    { path: uri, name: 'far' },
+    { path: 'nbd://host/x?tls-verify-peer=false', name: 'y' },
+  ]);
 });
 
 test('create needs a size', async () => {

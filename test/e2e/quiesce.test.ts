@@ -67,6 +67,27 @@ for (const served of [true, false]) {
     ));
 }
 
+for (const [name, apart] of [
+  ['timeout', 'timeout 60'],
+  ['setsid', 'setsid -w'],
+] as const) {
+  test(`what a freeze runs in a group of its own (${name}) is ended before the thaw`, () =>
+    withPair(async (c) => {
+      for (const trap of ['true', "trap '' TERM"]) {
+        const late = `${trap}; echo begun >> "$0"; sleep 4; echo late >> "$0"`;
+        const freeze = `${apart} sh -c '${late.replaceAll("'", "'\\''")}' '${c.w.path('log')}'`;
+        const ended = await c.run(c.words(freeze, 'true', '--timeout', '0.5'));
+        assert.is(ended.status, 1);
+        assert.match(ended.stderr, /the freeze took longer than 0\.5 s and was ended/);
+        assert.is(c.log, 'begun\nthawed\n', trap);
+        await sleep(4500);
+        assert.is(c.log, 'begun\nthawed\n', 'it is really over');
+        fs.rmSync(c.w.path('log'));
+      }
+      assert.is(await c.state(), 'joined');
+    }));
+}
+
 for (const [signal, served] of [
   ['SIGINT', false],
   ['SIGINT', true],

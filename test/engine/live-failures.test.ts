@@ -268,6 +268,93 @@ test('what a lost server had not made durable is copied to it again', async () =
   assert.ok(seen.has('invalid') && seen.has('joined'), [...seen].join());
 });
 
+/** From now on devices of a server are lost with it for good, as our client gives them up. */
+function loseable(world: World): { down: boolean } {
+  const server = { down: false };
+  let lost = 0;
+  const open = world.host.openDevice.bind(world.host);
+  world.host.openDevice = async (path, options) => {
+    const device = await open(path, options);
+    if (!path.startsWith('nbd://')) return device;
+    const required = () => {
+      if (server.down) lost = Math.max(lost, born);
+      if (born <= lost) throw new KageError('io-error', `${path}: the server was lost`);
+    };
+    const born = ++opened;
+    required();
+    return new Proxy(device, {
+      get(target, key) {
+        const value = Reflect.get(target, key, target);
+        if (typeof value !== 'function') return value;
+        return (...args: unknown[]) => {
+          if (key === 'flush')
+            return Promise.resolve()
+              .then(required)
+              .then(() => target.flush());
+          if (key === 'read' || key === 'write') required();
+          return value.apply(target, args);
+        };
+      },
+    });
+  };
+  let opened = 0;
+  return server;
+}
+
+for (const joined of [false, true]) {
+  test(`a lost server that is back is reached by the next verb: ${joined ? 'joined' : 'parted'}`, async () => {
+    const world = await World.create(true, 'nbd://elsewhere/p');
+    const server = loseable(world);
+    await join(world);
+    const master = await world.disks.attach('m');
+    await write(master, 3, 2);
+    if (!joined) await world.disks.part(['p']);
+    await write(master, 4, 5);
+    server.down = true;
+    const verb = () => (joined ? world.disks.part(['p']) : world.disks.rejoin(['p']));
+    assert.is((await refused(verb())).code, 'io-error');
+    assert.is((await refused(verb())).code, joined ? 'wrong-state' : 'io-error');
+    assert.is(await outcome(write(master, 6, 1)), 'done', 'the master goes on');
+    server.down = false;
+    // What was written to one side alone while it was away has made it INVALID.
+    if (joined) assert.is((await world.pair()).state, 'invalid');
+    const report = await world.disks.rejoin(['p']);
+    assert.is(report.pairs[0].copy?.method, 'differential');
+    assert.is((await world.disks.verify(['p'])).pairs[0].differing, 0);
+    await world.disks.part(['p']);
+    assert.is(world.byte(world.p, 1), 6);
+    await master.close();
+    await world.disks.close();
+  });
+}
+
+test('a part beside a server that was away and is back copies what is hot', async () => {
+  const world = await World.create(true, 'nbd://elsewhere/p');
+  const server = loseable(world);
+  await join(world);
+  const master = await world.disks.attach('m');
+  await write(master, 3, 2);
+  server.down = true;
+  assert.is((await refused(world.disks.verify(['p']))).code, 'io-error');
+  server.down = false;
+  await world.disks.part(['p']);
+  assert.is((await world.pair()).state, 'parted');
+  assert.is(world.byte(world.p, 2), 3);
+  await master.close();
+  await world.disks.close();
+});
+
+test('a failed proxy is not said to be a snapshot', async () => {
+  const world = await World.create();
+  await join(world);
+  const master = await world.disks.attach('m');
+  failing(world.p, 'write');
+  await write(master, 3, 2);
+  const error = await refused(world.disks.part(['p']));
+  assert.match(error.message, /p is INVALID and no snapshot/);
+  assert.match(error.hint ?? '', /kage rejoin p/);
+});
+
 // State folders
 
 function stateFails(world: World, which: RegExp, code: 'disk-full' | 'io-error' = 'disk-full') {

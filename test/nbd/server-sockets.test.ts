@@ -149,7 +149,7 @@ test('a place that cannot be is said, and no place is left listening', () =>
   inWorld(async (world) => {
     const first = { kind: 'unix', path: world.path('first.sock') } as const;
     const nowhere = { kind: 'unix', path: world.path('nowhere', 'nbd.sock') } as const;
-    await refusal(startNbdServer([first, nowhere], options()), 'io-error', /nowhere/);
+    await refusal(startNbdServer([first, nowhere], options()), 'not-permitted', /nowhere/);
     const long = { kind: 'unix', path: world.path('x'.repeat(100)) } as const;
     await refusal(startNbdServer([first, long], options()), 'usage', /too long/);
     assert.equal(fs.readdirSync(world.folder), []);

@@ -43,10 +43,14 @@ export const add: Verb = {
   },
 };
 
+/** The `=` of a parameter of a URI: `?socket=` */
+const PARAMETER = /:\/\/.*[?&][\w-]+$/;
+
 /** `IMAGE=NAME`; a file whose own name has a `=` is found as it is. */
 function parseImage(text: string, exclusive: boolean, env: CliEnvironment): AddRequest {
   const at = text.lastIndexOf('=');
   const flags = exclusive ? { exclusive } : {};
-  if (at <= 0 || env.exists(text)) return { path: text, ...flags };
+  if (at <= 0 || env.exists(text) || PARAMETER.test(text.slice(0, at)))
+    return { path: text, ...flags };
   return { path: text.slice(0, at), name: text.slice(at + 1), ...flags };
 }
