@@ -124,6 +124,12 @@ export class PatientFile implements BlockDevice {
     const ended = performance.now();
     promptness.took(bytes, began, ended);
     this.#lastMs = ended - began;
+    // Of a disk that stalls the thread finds out once, not for either kind of call.
+    if (this.isStalling) this.#otherOf(promptness).took(bytes, began, ended);
+  }
+
+  #otherOf(promptness: Promptness): Promptness {
+    return promptness === this.#reads ? this.#writes : this.#reads;
   }
 
   #later(bytes: number, transfer: () => Promise<void>): Promise<void> {
