@@ -132,13 +132,16 @@ export class RegionMap {
     return this.kernel.nextClear(this.address, from, end);
   }
 
-  /** Runs of set bits in order. The map may change meanwhile: bits behind the reader are not seen. */
-  *runs(): Generator<Run> {
-    let first = this.nextSet(0);
-    while (first < this.regions) {
-      const end = this.nextClear(first);
+  /**
+   * Runs of set bits in [from, to), in order. The map may change meanwhile: bits behind the reader are not
+   * seen.
+   */
+  *runs(from = 0, to = this.regions): Generator<Run> {
+    let first = this.nextSet(from, to);
+    while (first < to) {
+      const end = this.nextClear(first, to);
       yield { first, count: end - first };
-      first = this.nextSet(end);
+      first = this.nextSet(end, to);
     }
   }
 

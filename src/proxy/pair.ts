@@ -207,14 +207,8 @@ export class Pair {
   }
 
   /** The parts of a run whose pending bits are set. */
-  *#pendingIn({ first, count }: Run): Generator<Run> {
-    const { pending } = this.maps;
-    const end = first + count;
-    for (let at = pending.nextSet(first, end); at < end; ) {
-      const next = pending.nextClear(at, end);
-      yield { first: at, count: next - at };
-      at = pending.nextSet(next, end);
-    }
+  #pendingIn({ first, count }: Run): Iterable<Run> {
+    return this.maps.pending.runs(first, first + count);
   }
 
   /** The other parts. */

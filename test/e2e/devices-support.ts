@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import type { suite } from 'uvu';
-import { type Case, cases } from '../interop/support.ts';
+import { type Case, cases, leaveOut } from '../interop/support.ts';
 import type { World } from '../support/world.ts';
 
 /** Declares cases that mount; they are left out by name where that cannot be. */
@@ -13,10 +13,7 @@ export function mounting(test: ReturnType<typeof suite>, area: string): Case {
     const check = cases(test, area);
     return (tools, name, work) => check(['nbdfuse', 'fusermount3', ...tools], name, work);
   }
-  return (_tools, name) => {
-    console.log(`SKIP ${area}: ${name}: needs root and /dev/fuse`);
-    test.skip(name, async () => {});
-  };
+  return (_tools, name) => leaveOut(test, `${area}: ${name}`, name, 'needs root and /dev/fuse');
 }
 
 type Mount = { readonly point: string; readonly source: string; readonly type: string };

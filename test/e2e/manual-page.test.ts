@@ -9,7 +9,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { run } from '../interop/support.ts';
+import { leaveOut, run } from '../interop/support.ts';
 import {
   BUNDLE,
   chance,
@@ -156,10 +156,8 @@ async function archived(w: World): Promise<Content> {
 }
 
 const check = fs.existsSync(DEVICES)
-  ? (_tools: readonly string[], name: string) => {
-      console.log(`SKIP the manual’s page: ${name}: ${DEVICES} exists already`);
-      test.skip(name, async () => {});
-    }
+  ? (_tools: readonly string[], name: string) =>
+      leaveOut(test, `the manual’s page: ${name}`, name, `${DEVICES} exists already`)
   : mounting(test, 'the manual’s page');
 
 check(

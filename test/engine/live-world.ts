@@ -5,6 +5,7 @@ import { KageError } from '../../src/base/errors.ts';
 import { type MemoryDisk, MemoryHost } from '../../src/device/memory-host.ts';
 import type { AttachedVolume, ClassEvent, DiskClass } from '../../src/engine/api.ts';
 import { openClass } from '../../src/engine/open.ts';
+import type { State } from '../../src/engine/state.ts';
 
 export const REGION = 4096;
 export const SIZE = 8 * REGION;
@@ -16,6 +17,8 @@ export class World {
   extentsMax = 8;
   readonly waiting: (() => void)[] = [];
   disks!: DiskClass;
+  /** What the session believes. */
+  state!: State;
 
   /** The master is full of ones, the proxy of twos. */
   static async create(exclusive = true, proxyPath = '/p.img'): Promise<World> {
@@ -53,7 +56,14 @@ export class World {
       kernel: 'js',
       create: true,
       live: true,
-      tuning: { extentSize: REGION, extentsMax: this.extentsMax, pieceSize: REGION },
+      tuning: {
+        extentSize: REGION,
+        extentsMax: this.extentsMax,
+        pieceSize: REGION,
+        watch: (state) => {
+          this.state = state;
+        },
+      },
     });
   }
 

@@ -10,7 +10,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Server, serve } from '../e2e/serve-support.ts';
 import { hashOf, randomBytes, until, type World } from '../support/world.ts';
-import { cases, MIB, run, tell } from './support.ts';
+import { type Case, cases, leaveOut, MIB, run, tell } from './support.ts';
 import { storageDaemon } from './support-qmp.ts';
 
 const test = suite('interop: kage serve, file systems');
@@ -26,11 +26,10 @@ function lacking(): string | undefined {
 }
 
 const lack = lacking();
-if (lack !== undefined) console.log(`SKIP ${AREA}: needs ${lack}`);
-const check =
+const check: Case =
   lack === undefined
     ? cases(test, AREA)
-    : (_tools: readonly string[], name: string) => test.skip(name, async () => {});
+    : (_tools, name) => leaveOut(test, `${AREA}: ${name}`, name, `needs ${lack}`);
 
 /** The joined pair `vm` and `vm-proxy`, empty, and a server. */
 async function joined(w: World): Promise<Server> {

@@ -46,10 +46,11 @@ for (const { name, command } of RUNTIMES) {
   }
 
   const tools = ['nbdkit', 'nbdfuse'].filter((tool) => spawnSync(tool, ['--version']).status !== 0);
-  if (!fs.existsSync('/dev/fuse')) tools.push('/dev/fuse');
+  const canMount = fs.existsSync('/dev/fuse');
+  if (!canMount) tools.push('/dev/fuse');
   const what = `${name}: nobody waits for a disk that does not answer`;
   if (tools.length > 0) console.log(`SKIP ${what}: needs ${tools.join(', ')}`);
-  const check = tools.length > 0 && process.env.CI !== 'true' ? test.skip : test;
+  const check = canMount && (tools.length === 0 || process.env.CI === 'true') ? test : test.skip;
   check(what, () =>
     inWorld(async (w) => {
       const folder = w.path('fuse');
